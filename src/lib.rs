@@ -1,1 +1,7 @@
+//! episoded: a local control plane for agent episodes.
+//!
+//! Sessions over gRPC on Unix sockets, journaled in SQLite. `docs/architecture.md`
+//! says how the modules fit together and which may use which.
 
+pub mod proto;
+pub mod reason;

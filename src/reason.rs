@@ -1,0 +1,142 @@
+//! The reasons a call can fail: what clients branch on.
+//!
+//! Owns the one table that ties a reason to its gRPC code and to the exit code
+//! of the CLI. The daemon writes reasons into `google.rpc.ErrorInfo` of domain
+//! [`DOMAIN`]; the client reads them back with [`Reason::parse`].
+
+/// `ErrorInfo.domain` of every error of episoded.
+pub const DOMAIN: &str = "episoded";
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal, $code:literal, $exit:literal;)*) => {
+        /// One condition that a client can branch on.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The stable text in `ErrorInfo.reason`.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// The number of its `google.rpc.Code`.
+            pub const fn code(self) -> i32 {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// The exit code of a CLI that ends because of it.
+            pub const fn exit_code(self) -> u8 {
+                match self { $(Self::$variant => $exit,)* }
+            }
+        }
+    };
+}
+
+const CANCELLED: i32 = 1;
+const INVALID_ARGUMENT: i32 = 3;
+const DEADLINE_EXCEEDED: i32 = 4;
+const NOT_FOUND: i32 = 5;
+const ALREADY_EXISTS: i32 = 6;
+const PERMISSION_DENIED: i32 = 7;
+const RESOURCE_EXHAUSTED: i32 = 8;
+const FAILED_PRECONDITION: i32 = 9;
+const ABORTED: i32 = 10;
+const OUT_OF_RANGE: i32 = 11;
+const UNIMPLEMENTED: i32 = 12;
+const INTERNAL: i32 = 13;
+const UNAVAILABLE: i32 = 14;
+const UNAUTHENTICATED: i32 = 16;
+
+reasons! {
+    /// The message, or a field without a reason of its own, is malformed.
+    MalformedMessage = "MALFORMED_MESSAGE", INVALID_ARGUMENT, 65;
+    /// The session id has the wrong form.
+    InvalidSessionId = "INVALID_SESSION_ID", INVALID_ARGUMENT, 65;
+    /// A deadline or duration is out of range.
+    InvalidTtl = "INVALID_TTL", INVALID_ARGUMENT, 65;
+    /// The page token is not one of this list and filter.
+    InvalidPageToken = "INVALID_PAGE_TOKEN", INVALID_ARGUMENT, 65;
+    /// Unknown, revoked, expired or ended handle: one answer for all.
+    HandleNotAccepted = "HANDLE_NOT_ACCEPTED", UNAUTHENTICATED, 77;
+    /// Only on operator.sock, or not about another session.
+    OperatorOnly = "OPERATOR_ONLY", PERMISSION_DENIED, 77;
+    /// The socket belongs to a daemon of another user.
+    PeerMismatch = "PEER_MISMATCH", PERMISSION_DENIED, 77;
+    /// No such session.
+    SessionNotFound = "SESSION_NOT_FOUND", NOT_FOUND, 66;
+    /// No such process to bind to.
+    ProcessNotFound = "PROCESS_NOT_FOUND", NOT_FOUND, 66;
+    /// The session id is taken, by a live or a remembered session.
+    SessionExists = "SESSION_EXISTS", ALREADY_EXISTS, 65;
+    /// The request id was used with another body.
+    RequestIdReused = "REQUEST_ID_REUSED", ALREADY_EXISTS, 65;
+    /// The session has ended.
+    SessionTerminated = "SESSION_TERMINATED", FAILED_PRECONDITION, 6;
+    /// The session was bound or its handle used: it cannot be taken back.
+    SessionInUse = "SESSION_IN_USE", FAILED_PRECONDITION, 6;
+    /// The session is bound to another episode.
+    AlreadyBound = "ALREADY_BOUND", FAILED_PRECONDITION, 6;
+    /// Another holds the session's lease.
+    LeaseHeld = "LEASE_HELD", FAILED_PRECONDITION, 6;
+    /// The work id has a live session already.
+    WorkBusy = "WORK_BUSY", FAILED_PRECONDITION, 6;
+    /// A backup runs already.
+    BackupRunning = "BACKUP_RUNNING", FAILED_PRECONDITION, 6;
+    /// The session changed since the etag was read.
+    StaleEtag = "STALE_ETAG", ABORTED, 75;
+    /// The registry is full.
+    SessionQuota = "SESSION_QUOTA", RESOURCE_EXHAUSTED, 75;
+    /// The caller is too fast, or the daemon too busy.
+    RateLimited = "RATE_LIMITED", RESOURCE_EXHAUSTED, 75;
+    /// The disk is full; reads go on.
+    DiskFull = "DISK_FULL", RESOURCE_EXHAUSTED, 75;
+    /// The message is over the limit of its socket.
+    MessageTooLarge = "MESSAGE_TOO_LARGE", RESOURCE_EXHAUSTED, 75;
+    /// The call's deadline passed; the outcome of a write is unknown.
+    DeadlineExceeded = "DEADLINE_EXCEEDED", DEADLINE_EXCEEDED, 75;
+    /// The caller went away.
+    Cancelled = "CANCELLED", CANCELLED, 130;
+    /// No such method here.
+    MethodUnknown = "METHOD_UNKNOWN", UNIMPLEMENTED, 69;
+    /// The events after that revision are no longer kept.
+    RevisionCompacted = "REVISION_COMPACTED", OUT_OF_RANGE, 65;
+    /// That revision has not happened yet.
+    RevisionUnknown = "REVISION_UNKNOWN", OUT_OF_RANGE, 65;
+    /// The bookmark is of another registry.
+    RegistryChanged = "REGISTRY_CHANGED", OUT_OF_RANGE, 65;
+    /// The daemon is stopping or not yet serving.
+    ShuttingDown = "SHUTTING_DOWN", UNAVAILABLE, 69;
+    /// The store failed; the outcome of a write is unknown.
+    StoreFailed = "STORE_FAILED", UNAVAILABLE, 69;
+    /// A bug.
+    Internal = "INTERNAL", INTERNAL, 70;
+}
+
+impl Reason {
+    /// The reason with that text, if it is one of ours.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.as_str() == text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::Reason;
+
+    #[test]
+    fn every_reason_has_a_text_of_its_own_and_reads_back() {
+        let texts: HashSet<_> = Reason::ALL.iter().map(|r| r.as_str()).collect();
+        assert_eq!(texts.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            assert_eq!(Reason::parse(reason.as_str()), Some(*reason));
+        }
+        assert_eq!(Reason::parse("NO_SUCH_REASON"), None);
+    }
+}
