@@ -5,8 +5,8 @@
 
 /// `episoded.session.v1`.
 pub mod session {
-    #![expect(missing_docs, reason = "generated from the proto, which is documented")]
-    #![expect(
+    #![allow(missing_docs, reason = "generated from the proto, which is documented")]
+    #![allow(
         clippy::all,
         clippy::pedantic,
         reason = "generated code keeps its own style"
@@ -16,8 +16,8 @@ pub mod session {
 
 /// `episoded.admin.v1`.
 pub mod admin {
-    #![expect(missing_docs, reason = "generated from the proto, which is documented")]
-    #![expect(
+    #![allow(missing_docs, reason = "generated from the proto, which is documented")]
+    #![allow(
         clippy::all,
         clippy::pedantic,
         reason = "generated code keeps its own style"

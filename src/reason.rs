@@ -8,7 +8,7 @@
 pub const DOMAIN: &str = "episoded";
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident = $text:literal, $code:literal, $exit:literal;)*) => {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal, $code:ident, $exit:literal;)*) => {
         /// One condition that a client can branch on.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Reason {
@@ -120,7 +120,10 @@ reasons! {
 impl Reason {
     /// The reason with that text, if it is one of ours.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|reason| reason.as_str() == text)
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.as_str() == text)
     }
 }
 
