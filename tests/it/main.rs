@@ -1,1 +1,4 @@
-fn main() {}
+//! Tests of the real programs on real sockets.
+
+mod harness;
+mod tidy;
