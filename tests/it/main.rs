@@ -1,4 +1,5 @@
 //! Tests of the real programs on real sockets.
 
+mod crash;
 mod harness;
 mod tidy;
