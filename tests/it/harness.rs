@@ -9,7 +9,10 @@ mod daemon;
 mod dirs;
 mod tools;
 
-pub use call::{Client, Refusal, bearer, connect, refusal, registration, within};
+pub use call::{
+    Client, Refusal, bearer, connect, find, get, normal_end, of_work, own, refusal, register,
+    registration, within,
+};
 pub use daemon::{Builder, Daemon, Exit, Spawned};
 pub use dirs::Dirs;
-pub use tools::{is_ci, need_root, need_tool, repository, skip};
+pub use tools::{need_root, need_tool, repository};

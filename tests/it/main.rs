@@ -1,5 +1,9 @@
 //! Tests of the real programs on real sockets.
 
+mod clients;
 mod crash;
 mod harness;
+mod second_uid;
+mod session;
+mod starts;
 mod tidy;

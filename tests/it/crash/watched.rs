@@ -61,7 +61,7 @@ pub fn check(heard: &[Heard], ledger: &Ledger) -> Vec<String> {
         }
         let first = history.first().is_none_or(|kind| *kind == "CREATED");
         let ends = |kind: &&str| ["TERMINATED", "REMOVED", "EVICTED"].contains(kind);
-        let last = history.iter().position(|kind| ends(kind));
+        let last = history.iter().position(ends);
         if !first || last.is_some_and(|at| at + 1 != history.len()) {
             wrong.push(format!("{id}: not in order: {history:?}"));
         }
@@ -129,9 +129,9 @@ mod tests {
 
     #[test]
     fn an_event_that_is_told_twice_is_caught() {
-        for twice in 0..ALL.len() {
+        for (twice, event) in ALL.into_iter().enumerate() {
             let mut events = ALL.to_vec();
-            events.insert(twice, ALL[twice]);
+            events.insert(twice, event);
             assert!(!check(&heard(&events), &ledger()).is_empty(), "{twice}");
         }
     }

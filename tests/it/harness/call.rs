@@ -6,8 +6,8 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
+use episoded::proto::session as pb;
 use episoded::proto::session::session_service_client::SessionServiceClient;
-use episoded::proto::session::{RegisterSessionRequest, Role};
 use episoded::reason::{DOMAIN, Reason};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -19,7 +19,7 @@ use tonic_types::{ErrorDetail, StatusExt as _};
 pub type Client = SessionServiceClient<Channel>;
 
 /// Guards against a hang; no promise is measured with it.
-const HANG: Duration = Duration::from_secs(120);
+const HANG: Duration = Duration::from_mins(2);
 
 /// The future's output; panics when it hangs.
 pub async fn within<F: Future>(future: F) -> F::Output {
@@ -52,10 +52,69 @@ pub fn bearer<T>(message: T, handle: &str) -> Request<T> {
 }
 
 /// A registration with only what is mandatory.
-pub fn registration(work_id: &str) -> RegisterSessionRequest {
-    RegisterSessionRequest {
+pub fn registration(work_id: &str) -> pb::RegisterSessionRequest {
+    pb::RegisterSessionRequest {
         work_id: work_id.to_owned(),
-        role: Role::Implementer.into(),
+        role: pb::Role::Implementer.into(),
+        ..Default::default()
+    }
+}
+
+/// Registers it; the session with its handle.
+pub async fn register(client: &mut Client, request: pb::RegisterSessionRequest) -> pb::Session {
+    let answer = client.register_session(request).await;
+    let answer = answer.expect("it is registered").into_inner();
+    answer.session.expect("the answer holds it")
+}
+
+/// The session of that id, live or remembered.
+pub async fn get(client: &mut Client, id: &str) -> Result<pb::Session, Refusal> {
+    let request = pb::GetSessionRequest {
+        session_id: id.to_owned(),
+    };
+    match client.get_session(request).await {
+        Ok(answer) => Ok(answer.into_inner().session.expect("the answer holds it")),
+        status => Err(refusal(status)),
+    }
+}
+
+/// What a lookup finds.
+pub async fn find(
+    client: &mut Client,
+    request: impl tonic::IntoRequest<pb::LookupSessionRequest>,
+) -> Result<pb::Session, Refusal> {
+    match client.lookup_session(request).await {
+        Ok(answer) => Ok(answer.into_inner().session.expect("the answer holds it")),
+        status => Err(refusal(status)),
+    }
+}
+
+/// A lookup of the caller's own session.
+pub fn own(handle: &str) -> Request<pb::LookupSessionRequest> {
+    let key = Some(pb::lookup_session_request::Key::Own(true));
+    let request = pb::LookupSessionRequest {
+        key,
+        include_terminated: false,
+    };
+    bearer(request, handle)
+}
+
+/// A lookup of the newest live session of a work id.
+pub fn of_work(work_id: &str) -> pb::LookupSessionRequest {
+    let key = pb::lookup_session_request::Key::WorkId(work_id.to_owned());
+    pb::LookupSessionRequest {
+        key: Some(key),
+        include_terminated: false,
+    }
+}
+
+/// The end of a session that went well.
+pub fn normal_end(id: &str) -> pb::TerminateSessionRequest {
+    pb::TerminateSessionRequest {
+        session_id: id.to_owned(),
+        reason: pb::TerminationReason::Normal.into(),
+        exit_classification: pb::ExitClassification::Success.into(),
+        exit_code: Some(0),
         ..Default::default()
     }
 }

@@ -57,6 +57,10 @@ impl Builder {
         self
     }
 
+    pub fn directories(&self) -> &Dirs {
+        &self.dirs
+    }
+
     /// Writes a configuration file and uses it.
     pub fn config(self, text: &str) -> Self {
         let path = self.dirs.root().join("config.toml");
@@ -112,6 +116,11 @@ impl Daemon {
 
     pub fn dirs(&self) -> &Dirs {
         &self.builder.dirs
+    }
+
+    /// How it is started, to start more of the same.
+    pub fn builder_ref(&self) -> &Builder {
+        &self.builder
     }
 
     pub fn operator_socket(&self) -> PathBuf {

@@ -14,7 +14,7 @@ fn tools() -> PathBuf {
 }
 
 /// Whether nothing may be skipped.
-pub fn is_ci() -> bool {
+fn is_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| value == "true")
 }
 
@@ -40,7 +40,7 @@ pub fn need_root() -> bool {
 
 /// Says on the real standard error, which the test runner does not capture, that
 /// a test is skipped, and counts it for `make test`. Fails in CI.
-pub fn skip(why: &str) {
+fn skip(why: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     assert!(!is_ci(), "{test} may not be skipped in CI: {why}");
     let line = format!("SKIPPED {test}: {why}\n");

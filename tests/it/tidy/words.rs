@@ -124,7 +124,7 @@ fn split(text: &str) -> Split {
 }
 
 fn newlines(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|byte| **byte == b'\n').count()
+    bytes.split(|byte| *byte == b'\n').count() - 1
 }
 
 fn block_end(bytes: &[u8], start: usize) -> usize {
