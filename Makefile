@@ -38,7 +38,7 @@ test: tools lint  ## everything: tools, lint, all tests
 	@if [ -s $(SKIPPED) ]; then echo "SKIPPED $$(wc -l <$(SKIPPED)) tests:"; cat $(SKIPPED); fi
 
 crash:  ## the kill loop, ROUNDS=n
-	CRASH_ROUNDS=$(ROUNDS) cargo test --test it crash::daemon_survives_kills -- --exact --nocapture
+	CRASH_ROUNDS=$(ROUNDS) cargo test --test it crash::what_was_acknowledged_survives_kills_at_random_instants -- --exact --nocapture
 
 powercut:  ## the power-cut loop, ROUNDS=n; root only
 	POWERCUT_ROUNDS=$(ROUNDS) cargo test --test it powercut:: -- --include-ignored --nocapture

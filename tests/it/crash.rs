@@ -1,6 +1,7 @@
 //! The daemon is killed at random instants under mixed load; what clients were
 //! told must hold after every restart.
 
+mod controls;
 mod ledger;
 mod load;
 mod observe;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use crate::harness::{Daemon, within};
+use crate::harness::{Builder, Daemon, within};
 use load::{Fuse, Shared, Worker};
 use observe::{Look, look};
 use random::Random;
@@ -32,6 +33,11 @@ fn setting(name: &str) -> Option<u64> {
     )
 }
 
+/// A daemon that forgets nothing while the story lasts.
+fn daemon() -> Builder {
+    Daemon::builder().args(["--terminated-ttl", "86400s", "--log", "warn"])
+}
+
 /// A daemon, its clients and what they know.
 struct Story {
     daemon: Daemon,
@@ -44,10 +50,7 @@ struct Story {
 
 impl Story {
     async fn begin(seed: u64) -> Self {
-        let daemon = Daemon::builder()
-            .args(["--terminated-ttl", "86400s", "--log", "warn"])
-            .start()
-            .await;
+        let daemon = daemon().start().await;
         let look = look(&daemon, Vec::new(), Vec::new()).await;
         Self {
             daemon,

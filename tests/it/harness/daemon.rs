@@ -33,7 +33,6 @@ impl Exit {
 pub struct Builder {
     dirs: Dirs,
     arguments: Vec<OsString>,
-    environment: Vec<(OsString, OsString)>,
 }
 
 impl Builder {
@@ -41,13 +40,6 @@ impl Builder {
     pub fn args<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(mut self, arguments: I) -> Self {
         self.arguments
             .extend(arguments.into_iter().map(|a| a.as_ref().to_owned()));
-        self
-    }
-
-    /// Sets a variable of the daemon's environment.
-    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.environment
-            .push((name.into(), value.as_ref().to_owned()));
         self
     }
 
@@ -89,7 +81,6 @@ impl Builder {
             Path::new(env!("CARGO_BIN_EXE_episoded")),
             &self.dirs,
             &self.arguments,
-            &self.environment,
         )
     }
 }
@@ -105,7 +96,6 @@ impl Daemon {
         Builder {
             dirs: Dirs::new(),
             arguments: Vec::new(),
-            environment: Vec::new(),
         }
     }
 
@@ -144,10 +134,6 @@ impl Daemon {
 
     pub async fn admin(&self) -> AdminServiceClient<Channel> {
         AdminServiceClient::new(connect(&self.operator_socket()).await)
-    }
-
-    pub fn pid(&self) -> i32 {
-        self.running().pid()
     }
 
     /// Kills it as a crash would, and reaps it. What it held is as it lies.
@@ -194,12 +180,7 @@ pub struct Spawned {
 }
 
 impl Spawned {
-    fn new(
-        program: &Path,
-        dirs: &Dirs,
-        arguments: &[OsString],
-        environment: &[(OsString, OsString)],
-    ) -> Self {
+    fn new(program: &Path, dirs: &Dirs, arguments: &[OsString]) -> Self {
         let (socket, notify_path) = tempfile::Builder::new()
             .prefix("n-")
             .make_in(dirs.root(), |path| StdDatagram::bind(path))
@@ -216,7 +197,6 @@ impl Spawned {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("NOTIFY_SOCKET", &notify_path)
-            .envs(environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(writer.try_clone().expect("a pipe has two writers"))
             .stderr(writer)
@@ -231,10 +211,6 @@ impl Spawned {
         }
     }
 
-    pub fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).expect("a pid is small")
-    }
-
     pub fn logs(&self) -> String {
         self.output.borrow().clone()
     }
@@ -242,14 +218,6 @@ impl Spawned {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).expect("the process is signalled");
-    }
-
-    /// Waits until the output holds the text, or the process has ended.
-    pub async fn logged(&self, text: &str) -> bool {
-        let mut output = self.output.clone();
-        within(output.wait_for(|all| all.contains(text)))
-            .await
-            .is_ok()
     }
 
     /// Waits until it says READY; its exit, if it ends instead.

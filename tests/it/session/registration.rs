@@ -68,14 +68,14 @@ async fn each_malformed_field_is_refused_with_its_reason_and_named() {
     type Spoil = fn(&mut pb::RegisterSessionRequest);
     let cases: [(&str, Reason, Spoil); 9] = [
         ("work_id", Reason::MalformedMessage, |r| {
-            r.work_id = "a/b".to_owned()
+            r.work_id = "a/b".to_owned();
         }),
         ("role", Reason::MalformedMessage, |r| r.role = 99),
         ("session_id", Reason::InvalidSessionId, |r| {
-            r.session_id = "-x".to_owned()
+            r.session_id = "-x".to_owned();
         }),
         ("lease_id", Reason::MalformedMessage, |r| {
-            r.lease_id = "l".repeat(257)
+            r.lease_id = "l".repeat(257);
         }),
         ("capability_manifest_hash", Reason::MalformedMessage, |r| {
             r.capability_manifest_hash = vec![1; 31];
