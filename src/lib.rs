@@ -3,5 +3,8 @@
 //! Sessions over gRPC on Unix sockets, journaled in SQLite. `docs/architecture.md`
 //! says how the modules fit together and which may use which.
 
+pub mod clock;
+pub mod ids;
 pub mod proto;
 pub mod reason;
+pub mod secret;
