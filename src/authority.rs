@@ -1,17 +1,20 @@
 //! Repairs the `:authority` that some gRPC clients send over Unix sockets.
 //!
-//! gRPC names a server by its target, and over a Unix socket some clients derive `:authority` from the socket's path:
-//! `tmp%2Frun%2Fs.sock`, `unix:%2Ftmp%2Frun%2Fs.sock`, `/tmp/run/s.sock`. None of these is an authority (RFC 3986
-//! section 3.2), so h2 answers with RST_STREAM PROTOCOL_ERROR before any of our code runs. Nobody here reads the
-//! authority, it only has to be parseable: [`AuthorityRepair`] sits below hyper and replaces what the `http` crate
-//! refuses, in place, so that the lengths of strings and frames and the dynamic tables of both ends stay as they are.
+//! gRPC names a server by its target, and over a Unix socket some clients derive `:authority` from
+//! the socket's path: `tmp%2Frun%2Fs.sock`, `unix:%2Ftmp%2Frun%2Fs.sock`, `/tmp/run/s.sock`. None
+//! of these is an authority (RFC 3986 section 3.2), so h2 answers with RST_STREAM PROTOCOL_ERROR
+//! before any of our code runs. Nobody here reads the authority, it only has to be parseable:
+//! [`AuthorityRepair`] sits below hyper and replaces what the `http` crate refuses, in place, so
+//! that the lengths of strings and frames and the dynamic tables of both ends stay as they are.
 //!
-//! Owns the inbound byte stream up to the first header block of the connection (RFC 9113 section 4.3), and the whole of
-//! it if that block needed repair; otherwise it steps aside for good and costs one branch a read. Outbound bytes are
-//! never looked at. An incomplete header block is held back, 16 KiB at most.
+//! Owns the inbound byte stream up to the first header block of the connection (RFC 9113 section
+//! 4.3), and the whole of it if that block needed repair; otherwise it steps aside for good and
+//! costs one branch a read. Outbound bytes are never looked at. An incomplete header block is held
+//! back, 16 KiB at most.
 //!
-//! Refuses nothing: whatever it cannot read, or is longer than that, or has no replacement (see `value`), goes through
-//! as it came, and h2 judges it. Nothing it does is a privilege: the peer could have sent the repaired bytes itself.
+//! Refuses nothing: whatever it cannot read, or is longer than that, or has no replacement (see
+//! `value`), goes through as it came, and h2 judges it. Nothing it does is a privilege: the peer
+//! could have sent the repaired bytes itself.
 //!
 //! | module | knows |
 //! |---|---|
@@ -36,11 +39,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::frames::Scanner;
 
-/// Octets of one header block, from behind the first frame's header to the end of its last frame, that are held back.
-/// hyper takes 16 KiB of headers by default; clients that need repair send some hundred octets.
+/// Octets of one header block, from behind the first frame's header to the end of its last frame,
+/// that are held back. hyper takes 16 KiB of headers by default; clients that need repair send some
+/// hundred octets.
 const MAX_HELD_BACK: usize = 16 * 1024;
 
-/// The bytes are not what they should be, or more than is held back: nothing here is to be done about them.
+/// The bytes are not what they should be, or more than is held back: nothing here is to be done
+/// about them.
 #[derive(Debug)]
 struct Malformed;
 
@@ -70,6 +75,7 @@ impl<IO> AuthorityRepair<IO> {
         self.repair.is_none()
     }
 
+    /// The connection itself. Reading from it directly would lose the place in the stream.
     pub fn get_ref(&self) -> &IO {
         &self.io
     }
@@ -149,20 +155,16 @@ impl Repair {
             if self.held.deliver(buf) {
                 return Poll::Ready(Ok(()));
             }
-            let is_progress = if self.held.is_empty() {
-                ready!(self.poll_read_through(io.as_mut(), cx, buf))?
-            } else {
+            if !self.held.is_empty() {
                 ready!(self.poll_read_behind(io.as_mut(), cx, buf))?;
-                false
-            };
-            if is_progress {
+            } else if ready!(self.poll_read_through(io.as_mut(), cx, buf))? {
                 return Poll::Ready(Ok(()));
             }
         }
     }
 
-    /// Reads into the reader's own buffer and takes back only what has to be held. Ready with whether the reader got
-    /// something, which may be the end of the stream.
+    /// Reads into the reader's own buffer and takes back only what has to be held. Ready with
+    /// whether the reader got something, which may be the end of the stream.
     fn poll_read_through<IO: AsyncRead>(
         &mut self,
         io: Pin<&mut IO>,
@@ -182,7 +184,8 @@ impl Repair {
         Poll::Ready(Ok(released > 0))
     }
 
-    /// Reads more behind what is held. The unfilled part of the reader's buffer serves as scratch space.
+    /// Reads more behind what is held. The unfilled part of the reader's buffer serves as scratch
+    /// space.
     fn poll_read_behind<IO: AsyncRead>(
         &mut self,
         io: Pin<&mut IO>,
@@ -201,7 +204,8 @@ impl Repair {
     }
 }
 
-/// Bytes between the connection and the reader: first released ones, then those of an incomplete header block.
+/// Bytes between the connection and the reader: first released ones, then those of an incomplete
+/// header block.
 #[derive(Debug, Default)]
 struct Held {
     bytes: Vec<u8>,

@@ -1,8 +1,9 @@
-//! Frames: follows the inbound byte stream and knows how much of it may go on to the reader (RFC 9113).
+//! Frames: follows the inbound byte stream and knows how much of it may go on to the reader (RFC
+//! 9113).
 //!
-//! Owns the position in the stream. Everything goes on at once, frame headers included, except the payload of a
-//! HEADERS frame and the CONTINUATION frames behind it (sections 6.2 and 6.10): those wait until the header block in
-//! them is whole and repaired.
+//! Owns the position in the stream. Everything goes on at once, frame headers included, except the
+//! payload of a HEADERS frame and the CONTINUATION frames behind it (sections 6.2 and 6.10): those
+//! wait until the header block in them is whole and repaired.
 //!
 //! ```text
 //! Preface -> FrameHeader <-> Payload       any other frame
@@ -10,9 +11,10 @@
 //! all -> Aside      first block needs no repair | something is malformed | block above the limit | end of stream
 //! ```
 //!
-//! Refuses, by stepping aside and leaving the bytes to h2: a wrong preface, HEADERS on stream 0, padding longer than
-//! its frame, anything but CONTINUATION of the same stream inside a header block, CONTINUATION outside one,
-//! PUSH_PROMISE (which a client cannot send), and whatever `hpack` refuses.
+//! Refuses, by stepping aside and leaving the bytes to h2: a wrong preface, HEADERS on stream 0,
+//! padding longer than its frame, anything but CONTINUATION of the same stream inside a header
+//! block, CONTINUATION outside one, PUSH_PROMISE (which a client cannot send), and whatever `hpack`
+//! refuses.
 
 use std::ops::Range;
 
@@ -53,7 +55,8 @@ enum Stage {
     Payload {
         left: usize,
     },
-    /// Behind the frame header of a HEADERS frame; nothing can be said before `need` octets are there.
+    /// Behind the frame header of a HEADERS frame; nothing can be said before `need` octets are
+    /// there.
     HeaderBlock {
         headers: FrameHeader,
         need: usize,
@@ -79,8 +82,9 @@ impl Scanner {
         self.stage = Stage::Aside;
     }
 
-    /// Takes the next bytes of the stream, repairs what has to be repaired in them, and returns how many of them may go
-    /// on. The rest, at most `MAX_HELD_BACK`, has to be there again at the next call, with more behind it.
+    /// Takes the next bytes of the stream, repairs what has to be repaired in them, and returns how
+    /// many of them may go on. The rest, at most `MAX_HELD_BACK`, has to be there again at the next
+    /// call, with more behind it.
     pub(super) fn scan(&mut self, bytes: &mut [u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() {
@@ -97,8 +101,8 @@ impl Scanner {
         at
     }
 
-    /// One step: how many octets at the start of `rest` are done with. Without progress in a header block, more bytes
-    /// are needed.
+    /// One step: how many octets at the start of `rest` are done with. Without progress in a header
+    /// block, more bytes are needed.
     fn advance(&mut self, rest: &mut [u8]) -> Result<usize, Malformed> {
         match self.stage {
             Stage::Preface { matched } => {

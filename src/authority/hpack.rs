@@ -1,19 +1,21 @@
 //! Header blocks: finds the `:authority` values in one and repairs them (RFC 7541).
 //!
-//! Owns a shadow of the decoder's dynamic table: of each entry the length of its name, whether that name is
-//! `:authority`, and its size, which is enough to resolve names by index and to evict in step (section 4). An indexed
-//! field needs no edit: the entry that h2's own table holds came from a literal that was repaired on its way in.
+//! Owns a shadow of the decoder's dynamic table: of each entry the length of its name, whether that
+//! name is `:authority`, and its size, which is enough to resolve names by index and to evict in
+//! step (section 4). An indexed field needs no edit: the entry that h2's own table holds came from
+//! a literal that was repaired on its way in.
 //!
-//! Refuses, with the limits that h2 has itself: integers of more than five octets, strings that outrun the block,
-//! indices outside both tables, a table size above 4,096 or changed after the first field, undecodable Huffman strings
-//! where their contents or lengths matter here.
+//! Refuses, with the limits that h2 has itself: integers of more than five octets, strings that
+//! outrun the block, indices outside both tables, a table size above 4,096 or changed after the
+//! first field, undecodable Huffman strings where their contents or lengths matter here.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::{Malformed, huffman, value};
 
-/// SETTINGS_HEADER_TABLE_SIZE as long as a server does not change it, in octets (RFC 9113 section 6.5.2).
+/// SETTINGS_HEADER_TABLE_SIZE as long as a server does not change it, in octets (RFC 9113 section
+/// 6.5.2).
 const TABLE_SIZE: usize = 4096;
 /// What an entry is charged beyond its name and value, in octets (RFC 7541 section 4.1).
 const ENTRY_OVERHEAD: usize = 32;

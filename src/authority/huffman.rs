@@ -1,11 +1,11 @@
 //! The Huffman code of HPACK (RFC 7541 section 5.2, appendix B).
 //!
-//! Appendix B is a canonical code: the codes of one length are consecutive numbers in the order of their symbols, and
-//! each length goes on where the shorter one ended. The lengths alone therefore give the whole table, for both
-//! directions.
+//! Appendix B is a canonical code: the codes of one length are consecutive numbers in the order of
+//! their symbols, and each length goes on where the shorter one ended. The lengths alone therefore
+//! give the whole table, for both directions.
 //!
-//! Refuses what section 5.2 calls a decoding error: the end-of-string symbol inside a string, padding of more than
-//! seven bits, padding that is not all ones.
+//! Refuses what section 5.2 calls a decoding error: the end-of-string symbol inside a string,
+//! padding of more than seven bits, padding that is not all ones.
 
 use super::Malformed;
 
@@ -68,7 +68,8 @@ pub(super) fn encode(octets: &[u8]) -> Vec<u8> {
     encoded
 }
 
-/// Replaces the contents of `decoded` by the octets that `encoded` stands for; at most 8/5 of its length.
+/// Replaces the contents of `decoded` by the octets that `encoded` stands for; at most 8/5 of its
+/// length.
 pub(super) fn decode(encoded: &[u8], decoded: &mut Vec<u8>) -> Result<(), Malformed> {
     decoded.clear();
     let mut rest = encoded.iter();
@@ -106,9 +107,9 @@ struct Code {
     /// Symbols by length of code, then by value: the order of their codes.
     symbols: [u16; SYMBOLS],
     /// By length: the first code, right-aligned.
-    first_code: [u32; LONGEST + 1],
+    first: [u32; LONGEST + 1],
     /// By length: where in `symbols` the first code's symbol is.
-    first_symbol: [usize; LONGEST + 1],
+    place: [usize; LONGEST + 1],
     /// By length: the least 32-bit prefix of the input that needs a longer code.
     limit: [u64; LONGEST + 1],
 }
@@ -118,8 +119,8 @@ impl Code {
         let mut code = Self {
             codes: [0; SYMBOLS],
             symbols: [0; SYMBOLS],
-            first_code: [0; LONGEST + 1],
-            first_symbol: [0; LONGEST + 1],
+            first: [0; LONGEST + 1],
+            place: [0; LONGEST + 1],
             limit: [0; LONGEST + 1],
         };
         let mut next = 0u32;
@@ -127,8 +128,8 @@ impl Code {
         let mut length = 1;
         while length <= LONGEST {
             next <<= 1;
-            code.first_code[length] = next;
-            code.first_symbol[length] = placed;
+            code.first[length] = next;
+            code.place[length] = placed;
             let mut symbol = 0;
             while symbol < SYMBOLS {
                 if LENGTHS[symbol] as usize == length {
@@ -147,7 +148,8 @@ impl Code {
         code
     }
 
-    /// The symbol whose code starts `window`, and that code's length. The caller knows how many bits are real.
+    /// The symbol whose code starts `window`, and that code's length. The caller knows how many
+    /// bits are real.
     fn leading_symbol(&self, window: u64) -> (u16, usize) {
         let prefix = window >> 32;
         let mut length = 5;
@@ -155,7 +157,7 @@ impl Code {
             length += 1;
         }
         let code = (prefix >> (32 - length)) as u32;
-        let offset = (code - self.first_code[length]) as usize;
-        (self.symbols[self.first_symbol[length] + offset], length)
+        let offset = (code - self.first[length]) as usize;
+        (self.symbols[self.place[length] + offset], length)
     }
 }

@@ -1,17 +1,19 @@
-//! What becomes of one `:authority` value: left alone, or replaced by an acceptable one that takes the same room.
+//! What becomes of one `:authority` value: left alone, or replaced by an acceptable one that takes
+//! the same room.
 //!
-//! "The same room" means two things: the same number of coded octets, since the value is edited where it stands, and
-//! the same number of decoded octets, since that is what an entry of the dynamic table is charged for (RFC 7541
-//! section 4.1) and both ends must evict in step.
+//! "The same room" means two things: the same number of coded octets, since the value is edited
+//! where it stands, and the same number of decoded octets, since that is what an entry of the
+//! dynamic table is charged for (RFC 7541 section 4.1) and both ends must evict in step.
 //!
-//! The judge is the parser of the `http` crate itself. The octets it can accept have codes of 5, 6, 7, 8, 10, 11 and
-//! 13 bits, so a replacement of the same length exists for `%`, `/`, space, `:`, `"`, `?`, `|`, `@`, `[`, `]` and NUL.
-//! `#`, `>` (12 bits), `^`, `}` (14), `<`, `` ` ``, `{` (15), `\` (19), octets past 0x7e and the other control
-//! characters (20-30) have none; they become a shorter octet, and other octets are lengthened until the sum fits.
+//! The judge is the parser of the `http` crate itself. The octets it can accept have codes of 5, 6,
+//! 7, 8, 10, 11 and 13 bits, so a replacement of the same length exists for `%`, `/`, space, `:`,
+//! `"`, `?`, `|`, `@`, `[`, `]` and NUL. `#`, `>` (12 bits), `^`, `}` (14), `<`, `` ` ``, `{` (15),
+//! `\` (19), octets past 0x7e and the other control characters (20-30) have none; they become a
+//! shorter octet, and other octets are lengthened until the sum fits.
 //!
-//! Refuses, that is leaves as it is: the empty value, which has no room for anything; and a Huffman-coded value for the
-//! dynamic table that takes more than 13 bits an octet on average. No encoder that uses the shorter of both codings
-//! sends the latter.
+//! Refuses, that is leaves as it is: the empty value, which has no room for anything; and a
+//! Huffman-coded value for the dynamic table that takes more than 13 bits an octet on average. No
+//! encoder that uses the shorter of both codings sends the latter.
 
 use http::uri::Authority;
 
@@ -57,8 +59,8 @@ pub(super) fn repair_huffman(octets: &[u8], room: usize, indexed: bool) -> Optio
 
 /// Replaces octets by longer ones until the coded form takes `room` octets.
 ///
-/// One step adds at most 8 bits, from the shortest code to the longest stand-in, and any of 8 consecutive sums fills
-/// `room` (the rest is padding), so no step can overshoot.
+/// One step adds at most 8 bits, from the shortest code to the longest stand-in, and any of 8
+/// consecutive sums fills `room` (the rest is padding), so no step can overshoot.
 fn lengthen(octets: &mut [u8], room: usize) -> bool {
     let longest = huffman::code_length(LONGEST_STAND_IN);
     let mut bits = huffman::bit_length(octets);
@@ -88,7 +90,8 @@ fn is_refused_everywhere(octet: u8) -> bool {
     !(octet.is_ascii_alphanumeric() || b"!$&'()*+,-.:;=@[]_~".contains(&octet))
 }
 
-/// An octet acceptable everywhere, whose code is as long as that of `octet` or else the next shorter one.
+/// An octet acceptable everywhere, whose code is as long as that of `octet` or else the next
+/// shorter one.
 fn stand_in(octet: u8) -> u8 {
     match huffman::code_length(octet) {
         ..=5 => b'0',
