@@ -1,5 +1,6 @@
 mod huffman_code;
 mod stream;
+mod table;
 mod wire;
 
 use http::uri::Authority;
@@ -450,7 +451,7 @@ fn hyper_serves_a_repaired_connection() {
 /// One request of a random connection.
 #[derive(Debug, Clone)]
 struct Planned {
-    resize: Option<usize>,
+    resize: Vec<usize>,
     authority: Vec<u8>,
     coding: Coding,
     fields: Vec<(&'static str, Vec<u8>, Coding)>,
@@ -509,10 +510,8 @@ fn planned() -> impl Strategy<Value = Planned> {
             priority,
             cuts,
         });
-    let resize = prop::option::weighted(
-        0.2,
-        prop_oneof![Just(0usize), Just(100), Just(1500), Just(4096)],
-    );
+    let size = prop_oneof![Just(0usize), Just(100), Just(1500), Just(4096)];
+    let resize = prop_oneof![4 => Just(vec![]), 1 => prop::collection::vec(size, 1..3)];
     (
         resize,
         authority(),
@@ -534,7 +533,7 @@ fn written(plan: &[Planned]) -> Vec<u8> {
     let mut frames = Vec::new();
     for (stream, request) in (1..).step_by(2).zip(plan) {
         let mut block = Vec::new();
-        if let Some(size) = request.resize {
+        for &size in &request.resize {
             encoder.resize(size, &mut block);
         }
         request_into(&mut encoder, &request.authority, request.coding, &mut block);

@@ -31,7 +31,8 @@ fn through(bytes: &[u8], pieces: &[usize], buffers: &[usize]) -> (Vec<u8>, bool)
         let mut buf = ReadBuf::new(&mut octets);
         let poll = Pin::new(&mut io).poll_read(&mut cx, &mut buf);
         if let Some(repair) = &io.repair {
-            assert!(repair.held.bytes.len() <= MAX_HELD_BACK);
+            // A vector may double where it grows.
+            assert!(repair.held.bytes.capacity() < 2 * MAX_HELD_BACK);
         }
         if let Poll::Ready(result) = poll {
             result.unwrap();
@@ -216,6 +217,8 @@ fn endless_continuation_is_held_back_up_to_the_limit_only() {
         frames.extend(frame(CONTINUATION, 0, 1, &[]));
     }
     assert_untouched(&connection(&frames));
+    let (all, _) = through(&connection(&frames), &[60, 36_000], &[65_536]);
+    assert_eq!(all, connection(&frames));
     frames.truncate(100);
     frames.extend(frame(CONTINUATION, 0, 1, &vec![0; 1_000_000]));
     assert_untouched(&connection(&frames));
