@@ -16,10 +16,13 @@ pub(super) const DATA: u8 = 0x0;
 pub(super) const HEADERS: u8 = 0x1;
 pub(super) const RST_STREAM: u8 = 0x3;
 pub(super) const SETTINGS: u8 = 0x4;
+pub(super) const PUSH_PROMISE: u8 = 0x5;
 pub(super) const GOAWAY: u8 = 0x7;
 pub(super) const CONTINUATION: u8 = 0x9;
 pub(super) const END_STREAM: u8 = 0x1;
 pub(super) const END_HEADERS: u8 = 0x4;
+pub(super) const PADDED: u8 = 0x8;
+pub(super) const PRIORITY: u8 = 0x20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
@@ -198,11 +201,11 @@ pub(super) fn header_frames(stream: u32, flags: u8, block: &[u8], layout: &Layou
     let mut flags = flags | end;
     let mut payload = Vec::new();
     if let Some(padding) = layout.padding {
-        flags |= 0x8;
+        flags |= PADDED;
         payload.push(padding);
     }
     if layout.priority {
-        flags |= 0x20;
+        flags |= PRIORITY;
         payload.extend([0, 0, 0, 0, 15]);
     }
     payload.extend(&block[..first]);
