@@ -3,8 +3,11 @@
 //! Sessions over gRPC on Unix sockets, journaled in SQLite. `docs/architecture.md`
 //! says how the modules fit together and which may use which.
 
+pub mod authority;
 pub mod clock;
 pub mod ids;
 pub mod proto;
 pub mod reason;
 pub mod secret;
+pub mod session;
+pub mod storage;

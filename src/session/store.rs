@@ -124,8 +124,6 @@ pub struct Meta {
     pub compacted: Revision,
     /// The latest time the registry has seen.
     pub alive: Now,
-    /// The last restart, from which lease states and recoveries derive.
-    pub restart: Option<Arc<Event>>,
     /// Version of the schema.
     pub schema: u32,
 }
