@@ -3,5 +3,6 @@
 //! Sessions over gRPC on Unix sockets, journaled in SQLite. `docs/architecture.md`
 //! says how the modules fit together and which may use which.
 
+pub mod paths;
 pub mod proto;
 pub mod reason;
