@@ -6,3 +6,4 @@
 pub mod paths;
 pub mod proto;
 pub mod reason;
+pub mod telemetry;
