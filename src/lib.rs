@@ -4,6 +4,7 @@
 //! says how the modules fit together and which may use which.
 
 pub mod config;
+pub mod daemon;
 pub mod paths;
 pub mod proto;
 pub mod reason;
