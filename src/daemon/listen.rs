@@ -90,27 +90,21 @@ impl Listeners {
             files.push(file);
             listener
         };
-        let operator = match activated.operator {
-            Some(listener) => listener,
-            None => {
-                ensure_private_dir(&config.runtime_dir).map_err(ListenError::Directory)?;
-                let bound = bind_socket(lock, Socket::Operator, &config.runtime_dir, None)?;
-                keep(bound)
-            }
+        let operator = if let Some(listener) = activated.operator {
+            listener
+        } else {
+            ensure_private_dir(&config.runtime_dir).map_err(ListenError::Directory)?;
+            let bound = bind_socket(lock, Socket::Operator, &config.runtime_dir, None)?;
+            keep(bound)
         };
-        let session = match activated.session {
-            Some(listener) => listener,
-            None => {
-                let group = config.session_group.as_deref().map(group::find);
-                let group = group.transpose().map_err(ListenError::Group)?;
-                ensure_passable_dir(&config.session_dir, group).map_err(ListenError::Directory)?;
-                keep(bind_socket(
-                    lock,
-                    Socket::Session,
-                    &config.session_dir,
-                    group,
-                )?)
-            }
+        let session = if let Some(listener) = activated.session {
+            listener
+        } else {
+            let group = config.session_group.as_deref().map(group::find);
+            let group = group.transpose().map_err(ListenError::Group)?;
+            ensure_passable_dir(&config.session_dir, group).map_err(ListenError::Directory)?;
+            let bound = bind_socket(lock, Socket::Session, &config.session_dir, group)?;
+            keep(bound)
         };
         Ok(Self {
             operator,

@@ -15,12 +15,11 @@ pub fn find(name: &str) -> Result<Gid, GroupError> {
 }
 
 fn find_in(file: &Path, name: &str) -> Result<Gid, GroupError> {
-    let number = match name.parse() {
-        Ok(number) => Some(number),
-        Err(_) => {
-            let text = std::fs::read(file).map_err(GroupError::Read)?;
-            look_up(&String::from_utf8_lossy(&text), name)
-        }
+    let number = if let Ok(number) = name.parse() {
+        Some(number)
+    } else {
+        let text = std::fs::read(file).map_err(GroupError::Read)?;
+        look_up(&String::from_utf8_lossy(&text), name)
     };
     match number {
         // (gid_t)-1 is "leave as it is" to chown(2).

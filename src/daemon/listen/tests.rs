@@ -219,9 +219,10 @@ fn both_are_opened_with_their_directories() {
 #[test]
 fn the_session_group_gets_the_directory_and_the_socket() {
     let place = Place::new();
-    let gid = match geteuid().is_root() {
-        true => Gid::from_raw(65_534),
-        false => rustix::process::getegid(),
+    let gid = if geteuid().is_root() {
+        Gid::from_raw(65_534)
+    } else {
+        rustix::process::getegid()
     };
     let config = place.config(&[("session_group", &gid.as_raw().to_string())]);
     let _listeners = Listeners::open(&place.lock, &config, Activated::default()).unwrap();
