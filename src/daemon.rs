@@ -3,6 +3,7 @@
 //! Owns what a process needs around the services: the lock on the state, the
 //! sockets and who may come in through them, and the word to the supervisor.
 
+pub mod args;
 pub mod guard;
 pub mod listen;
 pub mod lock;
