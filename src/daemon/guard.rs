@@ -38,7 +38,8 @@ const LOG_PERIOD: Duration = Duration::from_secs(10);
 /// Who is at the other end of a connection, as the kernel says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Effective uid at the time of connect(2).
+    /// Effective uid at the time of connect(2). Whoever our user namespace does not map is 65534,
+    /// all of them alike.
     pub uid: u32,
     /// Process; 0 where our pid namespace does not show it.
     pub pid: u32,

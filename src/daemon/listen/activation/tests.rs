@@ -128,3 +128,41 @@ fn a_descriptor_of_another_kind_is_refused() {
     let said = started_with(tcp, None, "operator");
     assert!(said.contains(refused), "{said}");
 }
+
+#[test]
+fn the_shipped_units_use_our_names_paths_and_modes() {
+    for (unit, socket, path, mode) in [
+        (
+            include_str!("../../../../packaging/systemd/user/episoded-operator.socket"),
+            Socket::Operator,
+            "%t/episoded/operator.sock",
+            "0600",
+        ),
+        (
+            include_str!("../../../../packaging/systemd/user/episoded-session.socket"),
+            Socket::Session,
+            "%t/episoded/session/session.sock",
+            "0660",
+        ),
+        (
+            include_str!("../../../../packaging/systemd/system/episoded-operator.socket"),
+            Socket::Operator,
+            "/run/episoded/operator.sock",
+            "0600",
+        ),
+        (
+            include_str!("../../../../packaging/systemd/system/episoded-session.socket"),
+            Socket::Session,
+            "/run/episoded-session/session.sock",
+            "0660",
+        ),
+    ] {
+        for line in [
+            format!("FileDescriptorName={}", socket.name()),
+            format!("ListenStream={path}"),
+            format!("SocketMode={mode}"),
+        ] {
+            assert!(unit.lines().any(|found| found == line), "{line}\n{unit}");
+        }
+    }
+}
