@@ -5,9 +5,14 @@
 
 pub mod authority;
 pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod grpc;
 pub mod ids;
+pub mod paths;
 pub mod proto;
 pub mod reason;
 pub mod secret;
 pub mod session;
 pub mod storage;
+pub mod telemetry;
