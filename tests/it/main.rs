@@ -1,5 +1,6 @@
 //! Tests of the real programs on real sockets.
 
+mod authorities;
 mod clients;
 mod crash;
 mod harness;

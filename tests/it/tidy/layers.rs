@@ -54,15 +54,15 @@ const TABLE: &[Row] = &[
     row("secret", &["ids"], &[]),
     row("reason", &[], &[]),
     row("paths", &[], &[]),
-    row("config", &["paths", "reason"], &["clap", "toml"]),
-    row("telemetry", &["config"], &[]),
+    row("config", &["paths", "telemetry"], &["toml"]),
+    row("telemetry", &[], &[]),
     row("proto", &[], WIRE),
     row("authority", &[], &[]),
     row("session", &["clock", "ids", "secret", "reason"], &[]),
     row(
         "storage",
         &["session", "clock", "ids", "secret"],
-        &["rusqlite"],
+        &["rusqlite", "prost"],
     ),
     row(
         "grpc",
