@@ -22,6 +22,9 @@ const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
+/// The index of the newest entry of the dynamic table.
+const NEWEST: u8 = 62;
+
 /// An empty gRPC message, and the one that says SERVING.
 const EMPTY: &[u8] = &[0, 0, 0, 0, 0];
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
@@ -104,11 +107,10 @@ impl Form {
     }
 
     fn authority(self, value: &str, again: bool, block: &mut Vec<u8>) {
-        // The newest entry of the dynamic table has the index 62.
         match (self.field, again) {
-            (Field::Indexed, true) => block.push(0x80 | 62),
+            (Field::Indexed, true) => block.push(0x80 | NEWEST),
             (Field::LiteralName, true) => {
-                block.extend([0x0f, 62 - 15]);
+                block.extend([0x0f, NEWEST - 15]);
                 self.string(value, block);
             }
             (Field::Indexed, false) => self.named(0x41, value, block),
