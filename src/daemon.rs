@@ -4,7 +4,9 @@
 //! sockets and who may come in through them, and the word to the supervisor.
 
 pub mod args;
+mod connection;
 pub mod guard;
 pub mod listen;
 pub mod lock;
 pub mod notify;
+pub mod run;

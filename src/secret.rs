@@ -131,6 +131,7 @@ digest! {
 pub struct DigestKey {
     handles: Zeroizing<[u8; 32]>,
     leases: Zeroizing<[u8; 32]>,
+    bodies: Zeroizing<[u8; 32]>,
     fingerprint: [u8; 8],
 }
 
@@ -143,6 +144,7 @@ impl DigestKey {
         Self {
             handles: derive("episoded handle digest v1"),
             leases: derive("episoded lease digest v1"),
+            bodies: derive("episoded request digest v1"),
             fingerprint: print[..8].try_into().expect("eight bytes of thirty-two"),
         }
     }
@@ -168,6 +170,11 @@ impl DigestKey {
     /// kind of bad handle takes the same path.
     pub fn presented(&self, bytes: &[u8]) -> HandleDigest {
         HandleDigest(head(&blake3::keyed_hash(&self.handles, bytes)))
+    }
+
+    /// Digests the body of a named request, which may hold a secret.
+    pub fn body(&self, bytes: &[u8]) -> [u8; 16] {
+        head(&blake3::keyed_hash(&self.bodies, bytes))
     }
 
     /// Digests a lease.

@@ -11,12 +11,15 @@ use crate::{
     ids::{RequestId, SessionId, WorkId},
     secret::HandleDigest,
     session::{
-        event::{Event, EventKind},
         error::TargetError,
+        event::{Event, EventKind},
         index::{HandleMatch, IndexWriter, Interner, View},
         limits::Limits,
         requests::Requests,
-        state::{Actor, Counters, Live, Peer, Record, Revision, Seq, Session, Status, TerminationReason, Deadline},
+        state::{
+            Actor, Counters, Deadline, Live, Peer, Record, Revision, Seq, Session, Status,
+            TerminationReason,
+        },
         store::{Change, Request},
     },
 };
@@ -156,17 +159,24 @@ impl Batch<'_> {
         {
             return Some(view.session);
         }
-        let live = self.index.of_work(work.as_str(), 1 + self.overlay.touched.len());
+        let live = self
+            .index
+            .of_work(work.as_str(), 1 + self.overlay.touched.len());
         let newest = |view| self.newest(view).filter(|view| view.session.is_active());
         live.into_iter().find_map(newest).map(|view| view.session)
     }
 
     /// What a named call led to, if it was made before.
     pub fn repeated(&self, request: Option<&Request>) -> Result<Option<Seq>, ReusedRequest> {
-        let Some(request) = request else { return Ok(None) };
+        let Some(request) = request else {
+            return Ok(None);
+        };
         let known = match self.overlay.requests.get(&request.id) {
             Some((known, seq)) => Some((known.body, *seq)),
-            None => self.requests.find(request).map(|known| (known.body, known.seq)),
+            None => self
+                .requests
+                .find(request)
+                .map(|known| (known.body, known.seq)),
         };
         match known {
             Some((body, seq)) if body == request.body => Ok(Some(seq)),
@@ -221,7 +231,10 @@ impl Batch<'_> {
             }
         }
         let session = Arc::new(session);
-        let view = View { session: Arc::clone(&session), live };
+        let view = View {
+            session: Arc::clone(&session),
+            live,
+        };
         if let Some(request) = &call.request {
             let named = (request.clone(), session.seq);
             self.overlay.requests.insert(request.id.clone(), named);
@@ -298,16 +311,26 @@ impl Batch<'_> {
     pub fn remove(&mut self, view: &View, call: &Call) {
         let previous = view.session.revision;
         self.numbers.revision.0 += 1;
-        let event = self.event(EventKind::Removed, previous, Some(view.clone()), call.actor.clone());
+        let event = self.event(
+            EventKind::Removed,
+            previous,
+            Some(view.clone()),
+            call.actor.clone(),
+        );
         self.overlay.touched.insert(view.session.seq, None);
         self.overlay.live -= 1;
-        self.overlay.changes.push(Change::Delete { seq: view.session.seq, event: Some(event) });
+        self.overlay.changes.push(Change::Delete {
+            seq: view.session.seq,
+            event: Some(event),
+        });
     }
 
     /// Forgets an ended session.
     pub fn purge(&mut self, seq: Seq) {
         self.overlay.touched.insert(seq, None);
-        self.overlay.changes.push(Change::Delete { seq, event: None });
+        self.overlay
+            .changes
+            .push(Change::Delete { seq, event: None });
     }
 
     /// Writes down what moved without a revision.
@@ -345,7 +368,10 @@ impl Batch<'_> {
     /// The daemon itself, for what it does on its own.
     pub fn daemon_call(&self) -> Call {
         Call {
-            actor: Actor { peer: Arc::clone(self.daemon), request_id: None },
+            actor: Actor {
+                peer: Arc::clone(self.daemon),
+                request_id: None,
+            },
             request: None,
         }
     }
@@ -367,9 +393,9 @@ pub struct ReusedRequest;
 /// Refuses a change to a session that is not as the caller saw it.
 pub fn check_etag(session: &Session, etag: Option<Revision>) -> Result<(), TargetError> {
     match etag {
-        Some(seen) if seen != session.revision => {
-            Err(TargetError::StaleEtag { current: session.revision })
-        }
+        Some(seen) if seen != session.revision => Err(TargetError::StaleEtag {
+            current: session.revision,
+        }),
         _ => Ok(()),
     }
 }

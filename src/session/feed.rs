@@ -40,7 +40,10 @@ impl Feed {
     /// A feed of what happens after `revision`.
     pub fn new(revision: Revision) -> Self {
         Self {
-            ring: RwLock::new(Ring { events: VecDeque::new(), complete_after: revision }),
+            ring: RwLock::new(Ring {
+                events: VecDeque::new(),
+                complete_after: revision,
+            }),
             newest: watch::Sender::new(revision),
         }
     }
@@ -64,7 +67,9 @@ impl Feed {
         if cursor < ring.complete_after {
             return Found::Older;
         }
-        let start = ring.events.partition_point(|event| event.revision <= cursor);
+        let start = ring
+            .events
+            .partition_point(|event| event.revision <= cursor);
         Found::Events(ring.events.range(start..).take(limit).cloned().collect())
     }
 

@@ -39,9 +39,14 @@ impl Filter {
     pub fn matches(&self, view: &View, index: &Index) -> bool {
         let session = &view.session;
         self.status.is_none_or(|status| session.status() == status)
-            && self.work.as_ref().is_none_or(|work| session.work_id() == work.as_str())
+            && self
+                .work
+                .as_ref()
+                .is_none_or(|work| session.work_id() == work.as_str())
             && self.role.is_none_or(|role| session.spec.role == role)
-            && self.lease.is_none_or(|lease| lease_state(session, index) == Some(lease))
+            && self
+                .lease
+                .is_none_or(|lease| lease_state(session, index) == Some(lease))
             && (self.labels.is_empty() || session.labels().contains(&self.labels))
     }
 
@@ -55,7 +60,11 @@ impl Filter {
 pub fn lease_state(session: &Session, index: &Index) -> Option<LeaseState> {
     session.lease.as_ref()?;
     let revoked = index.is_lease_revoked(session);
-    Some(if revoked { LeaseState::Revoked } else { LeaseState::Held })
+    Some(if revoked {
+        LeaseState::Revoked
+    } else {
+        LeaseState::Held
+    })
 }
 
 /// Events by what never changes in a session; what is absent matches everything.
@@ -86,14 +95,24 @@ impl EventFilter {
             && self.end.is_none_or(|end| event.at < end)
             && match &event.session {
                 Some(session) => self.matches_session(session),
-                None => self.session.is_none() && self.work.is_none() && self.role.is_none() && self.labels.is_empty(),
+                None => {
+                    self.session.is_none()
+                        && self.work.is_none()
+                        && self.role.is_none()
+                        && self.labels.is_empty()
+                }
             }
     }
 
     /// Whether a session's events match.
     pub fn matches_session(&self, session: &Session) -> bool {
-        self.session.as_ref().is_none_or(|id| session.id() == id.as_str())
-            && self.work.as_ref().is_none_or(|work| session.work_id() == work.as_str())
+        self.session
+            .as_ref()
+            .is_none_or(|id| session.id() == id.as_str())
+            && self
+                .work
+                .as_ref()
+                .is_none_or(|work| session.work_id() == work.as_str())
             && self.role.is_none_or(|role| session.spec.role == role)
             && (self.labels.is_empty() || session.spec.labels.contains(&self.labels))
     }

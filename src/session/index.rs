@@ -107,7 +107,8 @@ impl Index {
     /// The session of that id, live or remembered.
     pub fn by_id(&self, id: &str, now: Now) -> Option<View> {
         let is_it = |session: &Session| session.id() == id && !session.is_forgotten(now);
-        self.ids.find(self.hash(id), |slot| self.view_if(slot, is_it))
+        self.ids
+            .find(self.hash(id), |slot| self.view_if(slot, is_it))
     }
 
     /// The session of that handle, and what the handle is good for. Due
@@ -182,12 +183,22 @@ impl Index {
 
     /// The newest live session of an episode.
     pub fn by_episode(&self, episode: &str, now: Now) -> Option<View> {
-        self.first_live(&self.episodes, episode, |s| s.episode_id() == Some(episode), now)
+        self.first_live(
+            &self.episodes,
+            episode,
+            |s| s.episode_id() == Some(episode),
+            now,
+        )
     }
 
     /// The session of an episode that ended last.
     pub fn last_ended_of_episode(&self, episode: &str, now: Now) -> Option<View> {
-        self.last_ended(&self.episodes, episode, |s| s.episode_id() == Some(episode), now)
+        self.last_ended(
+            &self.episodes,
+            episode,
+            |s| s.episode_id() == Some(episode),
+            now,
+        )
     }
 
     fn first_live(
@@ -197,10 +208,13 @@ impl Index {
         is_key: impl Fn(&Session) -> bool,
         now: Now,
     ) -> Option<View> {
-        groups.table.find(self.hash(key), |slot| self.view_if(slot, &is_key)).filter(|view| {
-            let due = expiry::due(&view.session, &view.live, self.heard_since(), now);
-            view.session.is_active() && due.is_none()
-        })
+        groups
+            .table
+            .find(self.hash(key), |slot| self.view_if(slot, &is_key))
+            .filter(|view| {
+                let due = expiry::due(&view.session, &view.live, self.heard_since(), now);
+                view.session.is_active() && due.is_none()
+            })
     }
 
     fn last_ended(
@@ -210,7 +224,10 @@ impl Index {
         is_key: impl Fn(&Session) -> bool,
         now: Now,
     ) -> Option<View> {
-        let has_key = |slot| self.slots.with(slot, |s| s.session.as_deref().is_some_and(&is_key));
+        let has_key = |slot| {
+            self.slots
+                .with(slot, |s| s.session.as_deref().is_some_and(&is_key))
+        };
         let (_, tail) = groups.ends(&self.slots, self.hash(key), has_key)?;
         let ended = |s: &Session| is_key(s) && s.record().is_some() && !s.is_forgotten(now);
         self.view_if(tail, ended)
@@ -231,7 +248,10 @@ impl Index {
 
     /// Live sessions, and ended ones that are remembered.
     pub fn counts(&self) -> (u64, u64) {
-        (self.live.load(Ordering::Relaxed), self.terminated.load(Ordering::Relaxed))
+        (
+            self.live.load(Ordering::Relaxed),
+            self.terminated.load(Ordering::Relaxed),
+        )
     }
 
     /// The newest revision whose change is visible.
@@ -266,7 +286,10 @@ impl Index {
     fn view_if(&self, slot: u32, is_it: impl FnOnce(&Session) -> bool) -> Option<View> {
         self.slots.with(slot, |s| {
             let session = s.session.as_ref().filter(|session| is_it(session))?;
-            Some(View { session: Arc::clone(session), live: s.live() })
+            Some(View {
+                session: Arc::clone(session),
+                live: s.live(),
+            })
         })
     }
 }

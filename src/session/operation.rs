@@ -83,7 +83,15 @@ impl<O: Operation> Pending<O> {
     /// A job, and where its answer will arrive.
     pub fn new(operation: O, deadline: Option<u64>) -> (Box<Self>, oneshot::Receiver<Settled<O>>) {
         let (reply, answer) = oneshot::channel();
-        (Box::new(Self { operation, deadline, decided: None, reply }), answer)
+        (
+            Box::new(Self {
+                operation,
+                deadline,
+                decided: None,
+                reply,
+            }),
+            answer,
+        )
     }
 }
 

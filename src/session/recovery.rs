@@ -113,14 +113,24 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
     let meta = store.meta()?;
     let (index, mut index_writer) = Index::new(SLOTS);
     let mut interner = Interner::default();
-    let loaded = load(&mut *store, &mut index_writer, &mut interner, &meta, &boot_id, now)?;
+    let loaded = load(
+        &mut *store,
+        &mut index_writer,
+        &mut interner,
+        &meta,
+        &boot_id,
+        now,
+    )?;
     let requests = recall(&mut *store, now)?;
     let restart = restart_event(&meta, &loaded, &boot_id, &setup.daemon, now);
     if let Some(restart) = &restart.restart {
         index_writer.set_restart(restart.clone());
     }
     index_writer.set_heard_since(now.awake);
-    let mut numbers = Numbers { seq: meta.seq, revision: restart.revision };
+    let mut numbers = Numbers {
+        seq: meta.seq,
+        revision: restart.revision,
+    };
     let mut overlay = Overlay::default();
     let limits = *setup.limits.read();
     let mut batch = Batch {
@@ -139,11 +149,20 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
     let live = index_writer.index().counts().0;
     changes.insert(0, Change::Note(Arc::clone(&restart)));
     let incarnation = meta.incarnation + 1;
-    let start = Start { incarnation, boot_id, now };
-    store.start(&start, &changes).map_err(RecoveryError::Append)?;
+    let start = Start {
+        incarnation,
+        boot_id,
+        now,
+    };
+    store
+        .start(&start, &changes)
+        .map_err(RecoveryError::Append)?;
     let agenda = plan(&index_writer, now);
     let feed = Arc::new(Feed::new(restart.revision));
-    let tally = Arc::new(RwLock::new(Tally { compacted: meta.compacted, ..Tally::default() }));
+    let tally = Arc::new(RwLock::new(Tally {
+        compacted: meta.compacted,
+        ..Tally::default()
+    }));
     let mut writer = Writer::new(Parts {
         store,
         index: index_writer,
@@ -188,7 +207,12 @@ fn load(
     now: Now,
 ) -> Result<Loaded, ReadError> {
     let same_boot = meta.boot_id.as_ref() == Some(boot_id);
-    let mut loaded = Loaded { live: 0, first_live: None, last_live: Seq::default(), same_boot };
+    let mut loaded = Loaded {
+        live: 0,
+        first_live: None,
+        last_live: Seq::default(),
+        same_boot,
+    };
     let mut ended: Vec<(u64, Session, Live)> = Vec::new();
     store.load(boot_id, interner, &mut |stored| {
         let (session, live) = rebase(stored, meta, now);
@@ -211,7 +235,12 @@ fn load(
 
 /// Puts the deadlines of a stored session onto this boot's clocks.
 fn rebase(stored: Stored, meta: &Meta, now: Now) -> (Session, Live) {
-    let Stored { mut session, mut live, written, same_boot } = stored;
+    let Stored {
+        mut session,
+        mut live,
+        written,
+        same_boot,
+    } = stored;
     if !same_boot {
         let wall = now.wall.max(meta.alive.wall);
         let rebase = |deadline: &mut Deadline| {
@@ -221,7 +250,11 @@ fn rebase(stored: Stored, meta: &Meta, now: Now) -> (Session, Live) {
         };
         session.expires.as_mut().map(rebase);
         if let Some(extra) = session.extra.as_mut() {
-            extra.record.as_mut().map(|record| &mut record.purge).map(rebase);
+            extra
+                .record
+                .as_mut()
+                .map(|record| &mut record.purge)
+                .map(rebase);
             extra.rotated = None;
         }
     }
@@ -256,13 +289,18 @@ fn restart_event(
     now: Now,
 ) -> Arc<Event> {
     let first_seq = loaded.first_live.unwrap_or_default();
-    let span = loaded.first_live.map_or(0, |first| loaded.last_live.0 - first.0 + 1);
+    let span = loaded
+        .first_live
+        .map_or(0, |first| loaded.last_live.0 - first.0 + 1);
     Arc::new(Event {
         revision: Revision(meta.revision.0 + span + 1),
         previous: Revision::default(),
         kind: EventKind::Restarted,
         at: now.wall,
-        actor: Actor { peer: Arc::clone(daemon), request_id: None },
+        actor: Actor {
+            peer: Arc::clone(daemon),
+            request_id: None,
+        },
         session: None,
         live: Live::default(),
         restart: Some(Restart {
@@ -283,7 +321,9 @@ fn end_the_gone(batch: &mut Batch<'_>, policy: Policy, same_boot: bool) -> u64 {
     let mut ended = 0;
     loop {
         let slice = batch.index.index().after(cursor, SLICE);
-        let Some(last) = slice.last() else { return ended };
+        let Some(last) = slice.last() else {
+            return ended;
+        };
         cursor = last.session.seq;
         for view in slice.iter().filter(|view| view.session.is_active()) {
             if let Some(ending) = fate(&view.session, policy, same_boot) {
@@ -339,7 +379,9 @@ fn plan(index: &IndexWriter, now: Now) -> Agenda {
     let heard_since = index.index().heard_since();
     loop {
         let slice: Vec<View> = index.index().after(cursor, SLICE);
-        let Some(last) = slice.last() else { return agenda };
+        let Some(last) = slice.last() else {
+            return agenda;
+        };
         cursor = last.session.seq;
         for view in &slice {
             if let Some(at) = expiry::look_at(&view.session, &view.live, heard_since, now) {
@@ -351,10 +393,17 @@ fn plan(index: &IndexWriter, now: Now) -> Agenda {
 
 /// The daemon as an actor.
 pub fn daemon_peer(uid: u32, pid: i32) -> Arc<Peer> {
-    Arc::new(Peer { uid, pid, program: "episoded".into(), socket: Socket::Daemon })
+    Arc::new(Peer {
+        uid,
+        pid,
+        program: "episoded".into(),
+        socket: Socket::Daemon,
+    })
 }
 
 /// An idle timeout in whole milliseconds.
 pub fn idle_millis(idle: std::time::Duration) -> Option<NonZeroU32> {
-    u32::try_from(idle.as_millis()).ok().and_then(NonZeroU32::new)
+    u32::try_from(idle.as_millis())
+        .ok()
+        .and_then(NonZeroU32::new)
 }

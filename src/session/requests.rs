@@ -41,7 +41,11 @@ impl Requests {
 
     /// Remembers a call that was just answered.
     pub fn remember(&mut self, request: &Request, seq: Seq, now: Now) {
-        let outcome = Outcome { body: request.body, seq, at: now.wall };
+        let outcome = Outcome {
+            body: request.body,
+            seq,
+            at: now.wall,
+        };
         let key = key(request);
         self.known.insert(key, outcome);
         self.order.push_back((now.wall, key));
@@ -54,7 +58,11 @@ impl Requests {
     /// Remembers a call found in the journal; calls come newest first.
     pub fn recall(&mut self, past: &PastRequest) {
         let key = key(&past.request);
-        let outcome = Outcome { body: past.request.body, seq: past.seq, at: past.at };
+        let outcome = Outcome {
+            body: past.request.body,
+            seq: past.seq,
+            at: past.at,
+        };
         if let std::collections::hash_map::Entry::Vacant(vacant) = self.known.entry(key) {
             vacant.insert(outcome);
             self.order.push_front((past.at, key));
@@ -103,11 +111,18 @@ mod tests {
     };
 
     fn request(name: &str) -> Request {
-        Request { id: RequestId::parse(name).unwrap(), body: [1; 16] }
+        Request {
+            id: RequestId::parse(name).unwrap(),
+            body: [1; 16],
+        }
     }
 
     fn at(wall: u64) -> Now {
-        Now { boot: 0, awake: 0, wall }
+        Now {
+            boot: 0,
+            awake: 0,
+            wall,
+        }
     }
 
     #[test]
@@ -126,7 +141,11 @@ mod tests {
     fn the_newest_outcome_wins_when_the_journal_is_read_backwards() {
         let mut requests = Requests::default();
         for (seq, at) in [(9, 20), (3, 10)] {
-            requests.recall(&PastRequest { request: request("a"), seq: Seq(seq), at });
+            requests.recall(&PastRequest {
+                request: request("a"),
+                seq: Seq(seq),
+                at,
+            });
         }
         assert_eq!(requests.find(&request("a")).unwrap().seq, Seq(9));
     }

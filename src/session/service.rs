@@ -124,10 +124,12 @@ pub fn start(
     let (queue, messages) = mpsc::sync_channel(QUEUE);
     let (tell_ended, ended) = watch::channel(false);
     let writer = recovered.writer;
-    let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
-        let _told = TellOnDrop(tell_ended);
-        writer.run(&messages)
-    })?;
+    let thread = std::thread::Builder::new()
+        .name("writer".into())
+        .spawn(move || {
+            let _told = TellOnDrop(tell_ended);
+            writer.run(&messages)
+        })?;
     let shared = Shared {
         index: recovered.index,
         feed: recovered.feed,
@@ -140,7 +142,12 @@ pub fn start(
         schema: recovered.schema,
         queue,
     };
-    Ok((Sessions { shared: Arc::new(shared) }, WriterThread { thread, ended }))
+    Ok((
+        Sessions {
+            shared: Arc::new(shared),
+        },
+        WriterThread { thread, ended },
+    ))
 }
 
 /// Tells that the thread ended even if it panicked.
@@ -162,10 +169,13 @@ impl Sessions {
     }
 
     fn send(&self, message: Message) -> Result<(), Refusal> {
-        self.shared.queue.try_send(message).map_err(|error| match error {
-            TrySendError::Full(_) => Refusal::Busy,
-            TrySendError::Disconnected(_) => Refusal::Stopping,
-        })
+        self.shared
+            .queue
+            .try_send(message)
+            .map_err(|error| match error {
+                TrySendError::Full(_) => Refusal::Busy,
+                TrySendError::Disconnected(_) => Refusal::Stopping,
+            })
     }
 
     /// Reads the journal between two commits.
@@ -220,7 +230,9 @@ impl Sessions {
 
     /// The session of a work id that ended last.
     pub fn last_ended_of_work(&self, work: &WorkId) -> Option<View> {
-        self.shared.index.last_ended_of_work(work.as_str(), self.now())
+        self.shared
+            .index
+            .last_ended_of_work(work.as_str(), self.now())
     }
 
     /// The newest live session of an episode.
@@ -257,7 +269,10 @@ impl Sessions {
                     views.push(view);
                 }
                 if views.len() >= limit || looked_at >= MAX_SCAN {
-                    return Page { views, next: Some(cursor) };
+                    return Page {
+                        views,
+                        next: Some(cursor),
+                    };
                 }
             }
         }
@@ -281,6 +296,11 @@ impl Sessions {
     /// What would be kept of whatever was presented as a handle.
     pub fn digest_presented(&self, bytes: &[u8]) -> HandleDigest {
         self.shared.key.presented(bytes)
+    }
+
+    /// What is kept of the body of a named request.
+    pub fn digest_body(&self, bytes: &[u8]) -> [u8; 16] {
+        self.shared.key.body(bytes)
     }
 
     /// What is kept of a lease.
@@ -346,7 +366,9 @@ impl Sessions {
                 } else {
                     events.last().map_or(cursor, |event| event.revision)
                 };
-                let through = events.last().map_or(through, |event| through.max(event.revision));
+                let through = events
+                    .last()
+                    .map_or(through, |event| through.max(event.revision));
                 Ok((events, through))
             }
             Found::Older => self.older_events(cursor, limit).await,
@@ -358,14 +380,19 @@ impl Sessions {
         cursor: Revision,
         limit: usize,
     ) -> Result<(Vec<Arc<Event>>, Revision), CallError<EventsError>> {
-        self.check_resume(cursor).map_err(|error| CallError::Refused(EventsError::Resume(error)))?;
-        let read = self.read(move |store| store.events(cursor, Order::Forward, limit)).await;
+        self.check_resume(cursor)
+            .map_err(|error| CallError::Refused(EventsError::Resume(error)))?;
+        let read = self
+            .read(move |store| store.events(cursor, Order::Forward, limit))
+            .await;
         let stored = flatten(read)?;
         let mut events = Vec::with_capacity(stored.len());
         for event in stored {
             if event.restart.is_some() {
                 self.expand_restart(&event, cursor, limit - events.len(), &mut events);
-                let through = events.last().map_or(cursor, |last: &Arc<Event>| last.revision);
+                let through = events
+                    .last()
+                    .map_or(cursor, |last: &Arc<Event>| last.revision);
                 if events.len() >= limit {
                     return Ok((events, through));
                 }
@@ -388,7 +415,9 @@ impl Sessions {
         limit: usize,
         into: &mut Vec<Arc<Event>>,
     ) {
-        let Some(restart) = &event.restart else { return };
+        let Some(restart) = &event.restart else {
+            return;
+        };
         let span = event.revision.0.saturating_sub(restart.base.0 + 1);
         let skipped = cursor.0.saturating_sub(restart.base.0).min(span);
         let end = restart.first_seq.0 + span;
@@ -425,7 +454,9 @@ impl Sessions {
         let mut cursor = before;
         let mut looked_at = 0;
         loop {
-            let read = self.read(move |store| store.events(cursor, Order::Backward, SLICE)).await;
+            let read = self
+                .read(move |store| store.events(cursor, Order::Backward, SLICE))
+                .await;
             let slice = flatten(read)?;
             if slice.is_empty() {
                 return Ok(History { events, next: None });
@@ -433,12 +464,17 @@ impl Sessions {
             for event in slice {
                 cursor = event.revision;
                 looked_at += 1;
-                let too_old = filter.start.is_some_and(|start| event.at + CLOCK_STEP < start);
+                let too_old = filter
+                    .start
+                    .is_some_and(|start| event.at + CLOCK_STEP < start);
                 if filter.matches(&event) {
                     events.push(event);
                 }
                 if events.len() >= limit || looked_at >= MAX_SCAN {
-                    return Ok(History { events, next: Some(cursor) });
+                    return Ok(History {
+                        events,
+                        next: Some(cursor),
+                    });
                 }
                 if too_old {
                     return Ok(History { events, next: None });
@@ -449,7 +485,9 @@ impl Sessions {
 
     /// Begins a copy of the registry into a new file.
     pub async fn backup_begin(&self, to: PathBuf) -> Result<(), CallError<ReadError>> {
-        let begun = self.read(move |store| store.backup_begin(Path::new(&to))).await?;
+        let begun = self
+            .read(move |store| store.backup_begin(Path::new(&to)))
+            .await?;
         begun.map_err(CallError::Refused)
     }
 
@@ -459,9 +497,9 @@ impl Sessions {
         step.map_err(CallError::Refused)
     }
 
-    /// Ends a copy, complete or not.
-    pub fn backup_end(&self) {
-        let _ = self.send(Message::Read(Box::new(|store| store.backup_end())));
+    /// Ends a copy, complete or not; it is closed when this returns.
+    pub async fn backup_end(&self) {
+        let _ = self.read(|store| store.backup_end()).await;
     }
 }
 
@@ -501,7 +539,11 @@ fn flatten(
 
 fn came_back(event: &Event, restart: &crate::session::event::Restart, view: View) -> Arc<Event> {
     use crate::session::event::EventKind;
-    let kind = if view.session.lease.is_some() { EventKind::LeaseRevoked } else { EventKind::Recovered };
+    let kind = if view.session.lease.is_some() {
+        EventKind::LeaseRevoked
+    } else {
+        EventKind::Recovered
+    };
     Arc::new(Event {
         revision: restart.derived(view.session.seq),
         previous: Revision::default(),

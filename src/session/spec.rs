@@ -2,9 +2,7 @@
 
 use crate::{
     ids::{PublicName, SessionId},
-    session::limits::{
-        MAX_LABEL_KEY_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS, MAX_LABELS_BYTES,
-    },
+    session::limits::{MAX_LABEL_KEY_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS, MAX_LABELS_BYTES},
 };
 
 /// What an episode is for.
@@ -87,8 +85,10 @@ impl Labels {
         K: Into<Box<str>>,
         V: Into<Box<str>>,
     {
-        let mut labels: Vec<(Box<str>, Box<str>)> =
-            pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        let mut labels: Vec<(Box<str>, Box<str>)> = pairs
+            .into_iter()
+            .map(|(k, v)| (k.into(), v.into()))
+            .collect();
         labels.sort_unstable();
         if labels.len() > MAX_LABELS {
             return Err("have at most 32 labels");
@@ -160,8 +160,14 @@ mod tests {
     fn labels_stay_within_each_limit() {
         assert!(many(32, 100).is_ok());
         assert_eq!(many(33, 1).unwrap_err(), "have at most 32 labels");
-        assert_eq!(many(1, 256).unwrap_err(), "have values of at most 255 bytes");
-        assert_eq!(many(32, 126).unwrap_err(), "have at most 4 KiB of keys and values");
+        assert_eq!(
+            many(1, 256).unwrap_err(),
+            "have values of at most 255 bytes"
+        );
+        assert_eq!(
+            many(32, 126).unwrap_err(),
+            "have at most 4 KiB of keys and values"
+        );
         assert!(Labels::new([("", "v")]).is_err());
         assert!(Labels::new([("k".repeat(64), "v")]).is_err());
         assert!(Labels::new([("k", "a\nb")]).is_err());

@@ -367,7 +367,9 @@ impl Session {
 
     /// Whether it was asked to stop.
     pub fn stop_requested(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| extra.stop_requested)
+        self.extra
+            .as_ref()
+            .is_some_and(|extra| extra.stop_requested)
     }
 
     /// The episode's process.
@@ -404,8 +406,23 @@ mod tests {
 
     #[test]
     fn counters_never_go_back() {
-        let high = Counters { tool_calls: 5, events: 1, tokens: 0 };
-        let low = Counters { tool_calls: 3, events: 2, tokens: 9 };
-        assert_eq!(high.merged(low), Counters { tool_calls: 5, events: 2, tokens: 9 });
+        let high = Counters {
+            tool_calls: 5,
+            events: 1,
+            tokens: 0,
+        };
+        let low = Counters {
+            tool_calls: 3,
+            events: 2,
+            tokens: 9,
+        };
+        assert_eq!(
+            high.merged(low),
+            Counters {
+                tool_calls: 5,
+                events: 2,
+                tokens: 9
+            }
+        );
     }
 }

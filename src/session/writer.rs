@@ -155,7 +155,10 @@ impl Writer {
                 Ok(Flow::Continue) => None,
                 Ok(Flow::Stop) => Some(self.finish()),
                 Err(fatal) => {
-                    error!(error = &fatal as &dyn std::error::Error, "commit failed, stopping");
+                    error!(
+                        error = &fatal as &dyn std::error::Error,
+                        "commit failed, stopping"
+                    );
                     Some(Ended::StoreFailed)
                 }
             };
@@ -247,7 +250,10 @@ impl Writer {
             }
             Err(refused) => {
                 self.numbers = numbers;
-                warn!(error = &refused as &dyn std::error::Error, "batch not written");
+                warn!(
+                    error = &refused as &dyn std::error::Error,
+                    "batch not written"
+                );
                 let outcome = outcome_of(&refused);
                 let (revoking, others): (Vec<_>, Vec<_>) =
                     decided.into_iter().partition(|job| job.revokes());
@@ -293,7 +299,13 @@ impl Writer {
     /// Refuses the handles of sessions whose end or rotation is not durable.
     fn doom(&mut self, changes: Vec<Change>) {
         for change in changes {
-            let Change::Put { session, live, event: Some(event), request } = change else {
+            let Change::Put {
+                session,
+                live,
+                event: Some(event),
+                request,
+            } = change
+            else {
                 continue;
             };
             let mut doomed = (*session).clone();
@@ -307,12 +319,21 @@ impl Writer {
             doomed.revision = before.map_or(session.revision, |view| view.session.revision);
             let doomed = Arc::new(doomed);
             self.index.replace(Arc::clone(&doomed));
-            warn!(session_id = doomed.id(), "revocation not written yet, handle refused");
+            warn!(
+                session_id = doomed.id(),
+                "revocation not written yet, handle refused"
+            );
             self.unwritten.push(Unwritten {
-                view: View { session: Arc::clone(&doomed), live },
+                view: View {
+                    session: Arc::clone(&doomed),
+                    live,
+                },
                 session: doomed,
                 kind: event.kind,
-                call: Call { actor: event.actor.clone(), request },
+                call: Call {
+                    actor: event.actor.clone(),
+                    request,
+                },
             });
         }
     }
@@ -392,7 +413,12 @@ impl Writer {
         let mut events = Vec::with_capacity(changes.len());
         for change in changes {
             let event = match change {
-                Change::Put { session, live, event, .. } => {
+                Change::Put {
+                    session,
+                    live,
+                    event,
+                    ..
+                } => {
                     if event.is_some() {
                         self.show(session, *live, now);
                     }
@@ -436,7 +462,10 @@ impl Writer {
         match self.flush_all() {
             Ok(()) => Ended::Stopped,
             Err(failed) => {
-                error!(error = &failed as &dyn std::error::Error, "last write failed");
+                error!(
+                    error = &failed as &dyn std::error::Error,
+                    "last write failed"
+                );
                 Ended::StoreFailed
             }
         }

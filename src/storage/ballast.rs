@@ -31,14 +31,21 @@ impl Ballast {
         }
         if let Err(error) = self.write() {
             self.release();
-            warn!(error = &error as &dyn std::error::Error, "no room for the reserve");
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "no room for the reserve"
+            );
         }
     }
 
     /// Writes it out: a file of holes would reserve nothing.
     fn write(&self) -> std::io::Result<()> {
-        let mut file: File =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
+        let mut file: File = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&self.path)?;
         let block = [0_u8; 64 * 1024];
         for _ in 0..BYTES / block.len() as u64 {
             file.write_all(&block)?;

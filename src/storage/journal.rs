@@ -1,6 +1,9 @@
 //! The journal itself: batches in, sessions and events out.
 
-use std::{path::Path, sync::{Arc, OnceLock}};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use rusqlite::{Connection, ErrorCode, params};
 use tracing::warn;
@@ -45,7 +48,14 @@ impl Journal {
         ballast: Ballast,
         schema: u32,
     ) -> rusqlite::Result<Self> {
-        Ok(Self { connection, ballast, schema, boot: 0, since_checkpoint: 0, copy: None })
+        Ok(Self {
+            connection,
+            ballast,
+            schema,
+            boot: 0,
+            since_checkpoint: 0,
+            copy: None,
+        })
     }
 
     /// One transaction: what fails before its commit was not written.
@@ -53,7 +63,9 @@ impl Journal {
         &mut self,
         write: impl FnOnce(&mut Self) -> Result<(), rusqlite::Error>,
     ) -> Result<(), AppendError> {
-        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| self.definite(e))?;
+        self.connection
+            .execute_batch("BEGIN IMMEDIATE")
+            .map_err(|e| self.definite(e))?;
         if let Err(error) = write(self) {
             return Err(self.definite(error));
         }
@@ -82,7 +94,12 @@ impl Journal {
 
     fn write(&mut self, change: &Change, now: Now) -> rusqlite::Result<()> {
         match change {
-            Change::Put { session, live, event, request } => {
+            Change::Put {
+                session,
+                live,
+                event,
+                request,
+            } => {
                 let spec = rows::encode_spec(&session.spec);
                 let body = rows::encode_session(session, live);
                 self.since_checkpoint += 2 * (spec.len() + body.len());
@@ -94,12 +111,15 @@ impl Journal {
             }
             Change::Delete { seq, event } => {
                 let sql = "DELETE FROM session WHERE seq = ?1";
-                self.connection.prepare_cached(sql)?.execute([seq.0 as i64])?;
+                self.connection
+                    .prepare_cached(sql)?
+                    .execute([seq.0 as i64])?;
                 let Some(event) = event else { return Ok(()) };
                 let (spec, body) = match &event.session {
-                    Some(session) => {
-                        (rows::encode_spec(&session.spec), rows::encode_session(session, &event.live))
-                    }
+                    Some(session) => (
+                        rows::encode_spec(&session.spec),
+                        rows::encode_session(session, &event.live),
+                    ),
                     None => (Vec::new(), Vec::new()),
                 };
                 self.note(event, *seq, None, spec, body)
@@ -185,8 +205,9 @@ impl Store for Journal {
             let spec = blob(4).map_err(read_error)?;
             let body = blob(5).map_err(read_error)?;
             let (seq, revision) = (Seq(number(0)? as u64), Revision(number(1)? as u64));
-            let (session, live) =
-                decoder.session(seq, revision, spec, body, interner).map_err(read_error)?;
+            let (session, live) = decoder
+                .session(seq, revision, spec, body, interner)
+                .map_err(read_error)?;
             visit(Stored {
                 session,
                 live,
@@ -216,7 +237,11 @@ impl Store for Journal {
             let id = RequestId::parse(&id).map_err(|_| read_error(BadRow("a request id")))?;
             let body: [u8; 16] = row.get(3).map_err(read_error)?;
             let seq = Seq(row.get::<_, i64>(0).map_err(read_error)? as u64);
-            visit(PastRequest { request: Request { id, body }, seq, at });
+            visit(PastRequest {
+                request: Request { id, body },
+                seq,
+                at,
+            });
         }
         Ok(())
     }
@@ -231,12 +256,18 @@ impl Store for Journal {
             let reserved = changes.iter().filter_map(reserved).sum::<u64>();
             let before = meta::number(connection, meta::RESERVED)?;
             meta::set(connection, meta::RESERVED, (before + reserved) as i64)?;
-            changes.iter().try_for_each(|change| journal.write(change, start.now))
+            changes
+                .iter()
+                .try_for_each(|change| journal.write(change, start.now))
         })
     }
 
     fn append(&mut self, changes: &[Change], now: Now) -> Result<(), AppendError> {
-        self.transact(|journal| changes.iter().try_for_each(|change| journal.write(change, now)))
+        self.transact(|journal| {
+            changes
+                .iter()
+                .try_for_each(|change| journal.write(change, now))
+        })
     }
 
     fn events(
@@ -277,12 +308,19 @@ impl Store for Journal {
             let sql = "SELECT revision, at, kind FROM event ORDER BY revision LIMIT ?1";
             let mut statement = journal.connection.prepare_cached(sql)?;
             let rows = statement.query_map([limit as i64], |row| {
-                Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64, row.get::<_, i64>(2)? as u64))
+                Ok((
+                    row.get::<_, i64>(0)? as u64,
+                    row.get::<_, i64>(1)? as u64,
+                    row.get::<_, i64>(2)? as u64,
+                ))
             })?;
             rows.collect()
         };
         let failed = |error: rusqlite::Error| AppendError::Failed(error.into());
-        let newest = meta::read(&self.connection, self.schema).map_err(failed)?.revision.0;
+        let newest = meta::read(&self.connection, self.schema)
+            .map_err(failed)?
+            .revision
+            .0;
         let surplus = self.kept(newest).map_err(failed)?.saturating_sub(keep);
         let is_old = |at: u64| at < before;
         let first = front(self, 1).map_err(failed)?;
@@ -290,7 +328,10 @@ impl Store for Journal {
             return Ok(None);
         }
         let rows = front(self, limit).map_err(failed)?;
-        let gone = rows.iter().enumerate().take_while(|(n, (_, at, _))| (*n as u64) < surplus || is_old(*at));
+        let gone = rows
+            .iter()
+            .enumerate()
+            .take_while(|(n, (_, at, _))| (*n as u64) < surplus || is_old(*at));
         let Some((count, (last, ..))) = gone.last().map(|(n, row)| (n as u64 + 1, row)) else {
             return Ok(None);
         };
@@ -300,10 +341,17 @@ impl Store for Journal {
             let compacted = meta::number(connection, meta::COMPACTED)?;
             let reserved = meta::number(connection, meta::RESERVED)?;
             let freed = (last - compacted).saturating_sub(count);
-            meta::set(connection, meta::RESERVED, reserved.saturating_sub(freed) as i64)?;
+            meta::set(
+                connection,
+                meta::RESERVED,
+                reserved.saturating_sub(freed) as i64,
+            )?;
             meta::set(connection, meta::COMPACTED, last as i64)?;
             let sql = "DELETE FROM event WHERE revision <= ?1";
-            connection.prepare_cached(sql)?.execute([last as i64]).map(drop)
+            connection
+                .prepare_cached(sql)?
+                .execute([last as i64])
+                .map(drop)
         })?;
         Ok(Some(Revision(last)))
     }
@@ -329,7 +377,10 @@ impl Store for Journal {
     }
 
     fn backup_step(&mut self, pages: u32) -> Result<BackupProgress, ReadError> {
-        let copy = self.copy.as_mut().ok_or_else(|| read_error("no backup runs"))?;
+        let copy = self
+            .copy
+            .as_mut()
+            .ok_or_else(|| read_error("no backup runs"))?;
         copy.step(pages)
     }
 
@@ -342,16 +393,23 @@ impl Store for Journal {
             return;
         }
         self.since_checkpoint = 0;
-        let moved = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        let moved = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         if let Err(error) = moved {
-            warn!(error = &error as &dyn std::error::Error, "checkpoint failed");
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "checkpoint failed"
+            );
         }
     }
 }
 
 /// How many revisions a restart reserved without a row.
 fn reserved(change: &Change) -> Option<u64> {
-    let Change::Note(event) = change else { return None };
+    let Change::Note(event) = change else {
+        return None;
+    };
     let restart = event.restart.as_ref()?;
     Some(event.revision.0 - restart.base.0 - 1)
 }
@@ -365,7 +423,9 @@ fn event_of(
     let (revision, seq) = (Revision(number(0)?), Seq(number(2)?));
     let body = row.get_ref(5).map_err(read_error)?;
     let body = body.as_blob().map_err(read_error)?;
-    let decoded = decoder.event(seq, revision, body, interner).map_err(read_error)?;
+    let decoded = decoder
+        .event(seq, revision, body, interner)
+        .map_err(read_error)?;
     let (session, live) = match decoded.session {
         Some((session, live)) => (Some(Arc::new(session)), live),
         None => (None, Live::default()),

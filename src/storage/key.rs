@@ -30,10 +30,18 @@ impl fmt::Display for KeyError {
         match self {
             Self::Io(path, _) => write!(f, "cannot read or make the key file {}", path.display()),
             Self::Malformed(path) => {
-                write!(f, "{} is not a key file of 32 bytes: put the right one back", path.display())
+                write!(
+                    f,
+                    "{} is not a key file of 32 bytes: put the right one back",
+                    path.display()
+                )
             }
             Self::Exposed(path) => {
-                write!(f, "{} must be a plain file of ours with mode 0600", path.display())
+                write!(
+                    f,
+                    "{} must be a plain file of ours with mode 0600",
+                    path.display()
+                )
             }
             Self::Random(_) => f.write_str("the system gives no random bytes"),
         }
@@ -52,7 +60,11 @@ impl std::error::Error for KeyError {
 
 /// Reads the key, or makes one when there is none.
 pub fn read_or_make(path: &Path) -> Result<DigestKey, KeyError> {
-    match OpenOptions::new().read(true).custom_flags(no_follow()).open(path) {
+    match OpenOptions::new()
+        .read(true)
+        .custom_flags(no_follow())
+        .open(path)
+    {
         Ok(file) => read(path, file),
         Err(error) if error.kind() == ErrorKind::NotFound => make(path),
         Err(error) => Err(KeyError::Io(path.to_owned(), error)),
@@ -91,7 +103,9 @@ fn make(path: &Path) -> Result<DigestKey, KeyError> {
         .custom_flags(no_follow())
         .open(&partial)
         .map_err(io)?;
-    file.write_all(key.as_slice()).and_then(|()| file.sync_all()).map_err(io)?;
+    file.write_all(key.as_slice())
+        .and_then(|()| file.sync_all())
+        .map_err(io)?;
     std::fs::rename(&partial, path).map_err(io)?;
     sync_parent(path).map_err(io)?;
     Ok(DigestKey::new(&key))

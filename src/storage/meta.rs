@@ -33,7 +33,10 @@ pub(super) fn set(
 ) -> rusqlite::Result<()> {
     let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2)
         ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-    connection.prepare_cached(sql)?.execute(params![name, value]).map(drop)
+    connection
+        .prepare_cached(sql)?
+        .execute(params![name, value])
+        .map(drop)
 }
 
 /// Reads a value.
@@ -42,7 +45,10 @@ pub(super) fn get<T: rusqlite::types::FromSql>(
     name: &str,
 ) -> rusqlite::Result<Option<T>> {
     let sql = "SELECT value FROM meta WHERE name = ?1";
-    connection.prepare_cached(sql)?.query_row([name], |row| row.get(0)).optional()
+    connection
+        .prepare_cached(sql)?
+        .query_row([name], |row| row.get(0))
+        .optional()
 }
 
 /// Reads a number; absent: 0.
@@ -61,11 +67,15 @@ pub(super) fn set_alive(connection: &Connection, now: Now) -> rusqlite::Result<(
 pub(super) fn read(connection: &Connection, schema: u32) -> rusqlite::Result<Meta> {
     let last = "SELECT seq FROM sqlite_sequence WHERE name = ?1";
     let sequence = |table: &str| -> rusqlite::Result<u64> {
-        let found = connection.prepare_cached(last)?.query_row([table], |row| row.get::<_, i64>(0));
+        let found = connection
+            .prepare_cached(last)?
+            .query_row([table], |row| row.get::<_, i64>(0));
         Ok(found.optional()?.unwrap_or(0) as u64)
     };
     let newest = "SELECT at FROM event ORDER BY revision DESC LIMIT 1";
-    let newest: Option<i64> = connection.query_row(newest, [], |row| row.get(0)).optional()?;
+    let newest: Option<i64> = connection
+        .query_row(newest, [], |row| row.get(0))
+        .optional()?;
     let registry_id: Option<String> = get(connection, REGISTRY_ID)?;
     let boot_id: Option<String> = get(connection, BOOT_ID)?;
     Ok(Meta {

@@ -16,7 +16,8 @@ pub(super) fn newest() -> u32 {
 /// Brings a registry to the newest version, each step in one transaction.
 pub(super) fn migrate(connection: &mut Connection, from: u32) -> rusqlite::Result<()> {
     for (number, sql) in (1..).zip(MIGRATIONS).skip(from as usize) {
-        let step = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive)?;
+        let step =
+            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive)?;
         step.execute_batch(sql)?;
         step.pragma_update(None, "application_id", APPLICATION_ID)?;
         step.pragma_update(None, "user_version", number)?;

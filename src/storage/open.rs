@@ -33,7 +33,10 @@ pub struct Files {
 impl Files {
     /// The usual names in a state directory.
     pub fn in_dir(dir: &Path) -> Self {
-        Self { registry: dir.join("registry.db"), ballast: dir.join("registry.ballast") }
+        Self {
+            registry: dir.join("registry.db"),
+            ballast: dir.join("registry.ballast"),
+        }
     }
 }
 
@@ -59,6 +62,8 @@ pub enum OpenError {
     OldSqlite(i32),
     /// SQLite refused.
     Sqlite(PathBuf, rusqlite::Error),
+    /// The file cannot be made.
+    Io(PathBuf, std::io::Error),
     /// The copy before a migration failed.
     Copy(PathBuf, std::io::Error),
 }
@@ -100,11 +105,20 @@ impl fmt::Display for OpenError {
                 path.display()
             ),
             Self::OldSqlite(found) => {
-                write!(f, "SQLite {found} is too old, at least {MIN_SQLITE} is needed")
+                write!(
+                    f,
+                    "SQLite {found} is too old, at least {MIN_SQLITE} is needed"
+                )
             }
-            Self::Sqlite(path, _) => write!(f, "{} cannot be opened", path.display()),
+            Self::Sqlite(path, _) | Self::Io(path, _) => {
+                write!(f, "{} cannot be opened", path.display())
+            }
             Self::Copy(path, _) => {
-                write!(f, "{} cannot be copied before its migration", path.display())
+                write!(
+                    f,
+                    "{} cannot be copied before its migration",
+                    path.display()
+                )
             }
         }
     }
@@ -114,7 +128,7 @@ impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Sqlite(_, error) => Some(error),
-            Self::Copy(_, error) => Some(error),
+            Self::Io(_, error) | Self::Copy(_, error) => Some(error),
             _ => None,
         }
     }
@@ -128,8 +142,15 @@ impl Journal {
             return Err(OpenError::OldSqlite(rusqlite::version_number()));
         }
         let is_new = std::fs::metadata(path).map_or(true, |meta| meta.len() == 0);
+        if is_new {
+            make_private(path).map_err(|error| OpenError::Io(path.clone(), error))?;
+        }
         let mut connection = connect(path)?;
-        let version = if is_new { 0 } else { recognise(&connection, path)? };
+        let version = if is_new {
+            0
+        } else {
+            recognise(&connection, path)?
+        };
         if !is_new {
             check(&connection, path)?;
         }
@@ -146,6 +167,20 @@ impl Journal {
         ballast.fill();
         Self::new(connection, ballast, migrate::newest()).map_err(sqlite)
     }
+}
+
+/// An empty file that nobody else can read; what SQLite puts beside it inherits
+/// its mode.
+pub(super) fn make_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
 }
 
 /// Opens the file so that merely looking cannot change it.
@@ -172,7 +207,11 @@ fn recognise(connection: &Connection, path: &Path) -> Result<u32, OpenError> {
     let found = number("user_version")? as u32;
     let known = migrate::newest();
     if found > known {
-        return Err(OpenError::Newer { path: path.to_owned(), found, known });
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found,
+            known,
+        });
     }
     Ok(found)
 }
@@ -181,7 +220,9 @@ fn recognise(connection: &Connection, path: &Path) -> Result<u32, OpenError> {
 fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     for table in ["session", "meta"] {
         let verdict: String = connection
-            .query_row(&format!("PRAGMA quick_check({table})"), [], |row| row.get(0))
+            .query_row(&format!("PRAGMA quick_check({table})"), [], |row| {
+                row.get(0)
+            })
             .map_err(|error| refused(path, error))?;
         if verdict != "ok" {
             return Err(OpenError::Corrupt(path.to_owned(), verdict));

@@ -78,24 +78,35 @@ fn prepare(fresh: &Path, backup: &Path, key: &DigestKey) -> Result<(), RestoreEr
     let unusable = |why| RestoreError::Unusable(backup.to_owned(), why);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(fresh, flags).map_err(sqlite)?;
-    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+    let number =
+        |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     if number("application_id").map_err(sqlite)? != APPLICATION_ID {
         return Err(unusable("it is not a backup of a registry"));
     }
     if number("user_version").map_err(sqlite)? as u32 > migrate::newest() {
         return Err(unusable("it was made by a newer episoded"));
     }
-    let verdict: String =
-        connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(sqlite)?;
+    let verdict: String = connection
+        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+        .map_err(sqlite)?;
     if verdict != "ok" {
         return Err(unusable("it is damaged"));
     }
     let bound: Option<Vec<u8>> = meta::get(&connection, meta::KEY_FINGERPRINT).map_err(sqlite)?;
     if bound.as_deref() != Some(&key.fingerprint()) {
-        return Err(unusable("registry.key is of another registry: put the backup's own key back"));
+        return Err(unusable(
+            "registry.key is of another registry: put the backup's own key back",
+        ));
     }
-    meta::set(&connection, meta::REGISTRY_ID, RegistryId::random().as_str()).map_err(sqlite)?;
-    connection.pragma_update(None, "journal_mode", "DELETE").map_err(sqlite)
+    meta::set(
+        &connection,
+        meta::REGISTRY_ID,
+        RegistryId::random().as_str(),
+    )
+    .map_err(sqlite)?;
+    connection
+        .pragma_update(None, "journal_mode", "DELETE")
+        .map_err(sqlite)
 }
 
 /// Keeps the registry, and its write-ahead log, under a name that is free.
@@ -108,7 +119,10 @@ fn move_aside(registry: &Path) -> Result<Option<PathBuf>, RestoreError> {
         return Ok(None);
     }
     let name = |n: u32| registry.with_extension(format!("db.replaced-{n}"));
-    let aside = (1..).map(name).find(|path| !path.exists()).expect("some name is free");
+    let aside = (1..)
+        .map(name)
+        .find(|path| !path.exists())
+        .expect("some name is free");
     let wal = |path: &Path| {
         let mut name = path.as_os_str().to_owned();
         name.push("-wal");

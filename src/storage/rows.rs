@@ -15,7 +15,9 @@ use crate::{
     session::{
         event::{EventKind, Restart},
         index::Interner,
-        spec::{IdentityEvidence, Labels, PcacPolicy, PointerOnlyWaiver, Role, SovereigntyMode, Spec},
+        spec::{
+            IdentityEvidence, Labels, PcacPolicy, PointerOnlyWaiver, Role, SovereigntyMode, Spec,
+        },
         state::{
             Actor, Counters, Deadline, ExitClassification, Extra, LeaseHold, LeaseShown, Live,
             Names, Peer, Process, Record, Revision, Rotated, Seq, Session, Socket,
@@ -277,7 +279,10 @@ numbered!(kind_number, kind_of, EventKind {
 });
 
 fn label_rows(labels: &Labels) -> Vec<LabelRow> {
-    let row = |(key, value): (&str, &str)| LabelRow { key: key.to_owned(), value: value.to_owned() };
+    let row = |(key, value): (&str, &str)| LabelRow {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    };
     labels.iter().map(row).collect()
 }
 
@@ -292,7 +297,10 @@ pub(super) fn encode_spec(spec: &Spec) -> Vec<u8> {
         policy_resolved_ref: spec.policy_resolved_ref.as_str().to_owned(),
         capability_manifest_hash: spec.capability_manifest_hash.map(|hash| hash.to_vec()),
         coordination_id: spec.coordination_id.as_str().to_owned(),
-        parent_session_id: spec.parent_session_id.as_ref().map(|id| id.as_str().to_owned()),
+        parent_session_id: spec
+            .parent_session_id
+            .as_ref()
+            .map(|id| id.as_str().to_owned()),
         pcac_policy: spec.pcac_policy.map(|policy| PcacRow {
             lifecycle_enforcement: policy.lifecycle_enforcement,
             pointer_only: policy.min_tier2_identity_evidence == IdentityEvidence::PointerOnly,
@@ -313,7 +321,10 @@ fn decode_spec(bytes: &[u8]) -> Result<Spec, BadRow> {
     let row = SpecRow::decode(bytes)?;
     let name = |text: &str| PublicName::parse(text).map_err(|_| BadRow("a name"));
     let hash = |bytes: Vec<u8>| bytes.try_into().map_err(|_| BadRow("a hash"));
-    let parent = row.parent_session_id.map(|id| SessionId::parse(&id)).transpose();
+    let parent = row
+        .parent_session_id
+        .map(|id| SessionId::parse(&id))
+        .transpose();
     Ok(Spec {
         role: role_of(row.role)?,
         policy_resolved_ref: name(&row.policy_resolved_ref)?,
@@ -365,8 +376,12 @@ fn counters_row(counters: Counters) -> Option<CountersRow> {
 }
 
 fn counters_of(row: Option<CountersRow>) -> Counters {
-    row.map(|row| Counters { tool_calls: row.tool_calls, events: row.events, tokens: row.tokens })
-        .unwrap_or_default()
+    row.map(|row| Counters {
+        tool_calls: row.tool_calls,
+        events: row.events,
+        tokens: row.tokens,
+    })
+    .unwrap_or_default()
 }
 
 fn record_row(record: &Record) -> RecordRow {
@@ -382,7 +397,11 @@ fn record_row(record: &Record) -> RecordRow {
         purge_boot: record.purge.boot,
         purge_wall: record.purge.wall,
         peer: encode_peer(&record.actor.peer),
-        request_id: record.actor.request_id.as_ref().map(|id| id.as_str().to_owned()),
+        request_id: record
+            .actor
+            .request_id
+            .as_ref()
+            .map(|id| id.as_str().to_owned()),
     }
 }
 
@@ -407,10 +426,15 @@ pub(super) fn encode_session(session: &Session, live: &Live) -> Vec<u8> {
         idle: session.idle.map_or(0, NonZeroU32::get),
         record: session.record().map(record_row),
         stop_requested: session.stop_requested(),
-        process: session.process().map(|process| ProcessRow { pid: process.pid, start: process.start }),
+        process: session.process().map(|process| ProcessRow {
+            pid: process.pid,
+            start: process.start,
+        }),
         labels: extra
             .and_then(|extra| extra.labels.as_ref())
-            .map(|labels| LabelsRow { labels: label_rows(labels) }),
+            .map(|labels| LabelsRow {
+                labels: label_rows(labels),
+            }),
         rotated: session.rotated().map(|rotated| RotatedRow {
             old: rotated.old.as_bytes().to_vec(),
             request_id: rotated.request_id.as_str().to_owned(),
@@ -485,14 +509,25 @@ impl Decoder {
         };
         let names = Names::new(next()?, next()?, next()?);
         let expires = row.expires_boot.zip(row.expires_wall);
-        let lease = row.lease.map(|lease| self.lease(lease, interner)).transpose()?;
-        let handle = row.handle.map(|bytes| HandleDigest::from_bytes(&bytes).ok_or(BadRow("a digest")));
-        let record = row.record.map(|record| self.record(record, interner)).transpose()?;
+        let lease = row
+            .lease
+            .map(|lease| self.lease(lease, interner))
+            .transpose()?;
+        let handle = row
+            .handle
+            .map(|bytes| HandleDigest::from_bytes(&bytes).ok_or(BadRow("a digest")));
+        let record = row
+            .record
+            .map(|record| self.record(record, interner))
+            .transpose()?;
         let extra = Extra {
             record,
             ending: false,
             stop_requested: row.stop_requested,
-            process: row.process.map(|p| Process { pid: p.pid, start: p.start }),
+            process: row.process.map(|p| Process {
+                pid: p.pid,
+                start: p.start,
+            }),
             labels: row.labels.map(|rows| labels_of(rows.labels)).transpose()?,
             rotated: row.rotated.map(rotated_of).transpose()?,
         };
@@ -534,8 +569,14 @@ impl Decoder {
             counters: counters_of(row.counters),
             ended: row.ended,
             duration: row.duration,
-            purge: Deadline { boot: row.purge_boot, wall: row.purge_wall },
-            actor: Actor { peer, request_id: request_id_of(row.request_id)? },
+            purge: Deadline {
+                boot: row.purge_boot,
+                wall: row.purge_wall,
+            },
+            actor: Actor {
+                peer,
+                request_id: request_id_of(row.request_id)?,
+            },
         })
     }
 
@@ -554,7 +595,10 @@ impl Decoder {
             false => Some(self.session(seq, revision, &row.spec, &row.session, interner)?),
         };
         Ok(DecodedEvent {
-            actor: Actor { peer, request_id: request_id_of(row.request_id)? },
+            actor: Actor {
+                peer,
+                request_id: request_id_of(row.request_id)?,
+            },
             session,
             restart: row.restart.map(|restart| Restart {
                 boot_id: BootId::new(&restart.boot_id),
@@ -583,7 +627,9 @@ fn rotated_of(row: RotatedRow) -> Result<Rotated, BadRow> {
 }
 
 fn request_id_of(text: Option<String>) -> Result<Option<RequestId>, BadRow> {
-    text.map(|text| RequestId::parse(&text)).transpose().map_err(|_| BadRow("a request id"))
+    text.map(|text| RequestId::parse(&text))
+        .transpose()
+        .map_err(|_| BadRow("a request id"))
 }
 
 /// Encodes the body of an event about a session, given the session's own

@@ -25,7 +25,10 @@ pub(super) enum End {
 
 impl Groups {
     pub(super) fn new(circle: Circle) -> Self {
-        Self { table: Table::new(), circle }
+        Self {
+            table: Table::new(),
+            circle,
+        }
     }
 
     /// Joins the circle whose head `is_key` accepts, or begins one.
@@ -39,12 +42,26 @@ impl Groups {
     ) {
         let mut shard = self.table.lock(hash);
         let Some(head) = shard.find(is_key) else {
-            self.set(slots, slot, Link { next: slot, prev: slot });
+            self.set(
+                slots,
+                slot,
+                Link {
+                    next: slot,
+                    prev: slot,
+                },
+            );
             shard.insert(slot);
             return;
         };
         let tail = slots.link(head, self.circle).prev;
-        self.set(slots, slot, Link { next: head, prev: tail });
+        self.set(
+            slots,
+            slot,
+            Link {
+                next: head,
+                prev: tail,
+            },
+        );
         slots.change(tail, |s| s.links[self.circle as usize].next = slot);
         slots.change(head, |s| s.links[self.circle as usize].prev = slot);
         if end == End::Front {
@@ -64,7 +81,14 @@ impl Groups {
         } else {
             self.bridge(slots, &mut shard, slot, link);
         }
-        self.set(slots, slot, Link { next: NONE, prev: NONE });
+        self.set(
+            slots,
+            slot,
+            Link {
+                next: NONE,
+                prev: NONE,
+            },
+        );
     }
 
     /// Goes to the tail of its circle.
@@ -84,17 +108,30 @@ impl Groups {
             shard.replace(slot, link.next);
             return;
         }
-        let Some(head) = shard.find(is_key) else { return };
+        let Some(head) = shard.find(is_key) else {
+            return;
+        };
         self.bridge(slots, &mut shard, slot, link);
         let tail = slots.link(head, self.circle).prev;
-        self.set(slots, slot, Link { next: head, prev: tail });
+        self.set(
+            slots,
+            slot,
+            Link {
+                next: head,
+                prev: tail,
+            },
+        );
         slots.change(tail, |s| s.links[self.circle as usize].next = slot);
         slots.change(head, |s| s.links[self.circle as usize].prev = slot);
     }
 
     fn bridge(&self, slots: &Slots, shard: &mut ShardGuard<'_>, slot: u32, link: Link) {
-        slots.change(link.prev, |s| s.links[self.circle as usize].next = link.next);
-        slots.change(link.next, |s| s.links[self.circle as usize].prev = link.prev);
+        slots.change(link.prev, |s| {
+            s.links[self.circle as usize].next = link.next
+        });
+        slots.change(link.next, |s| {
+            s.links[self.circle as usize].prev = link.prev
+        });
         if shard.find(|head| head == slot).is_some() {
             shard.replace(slot, link.next);
         }

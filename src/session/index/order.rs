@@ -26,7 +26,10 @@ impl Order {
     pub(super) fn insert(&self, seq: Seq, slot: u32) {
         let mut blocks = self.blocks.write();
         let block = blocks.entry(seq.0 / BLOCK).or_insert_with(|| {
-            Box::new(Block { used: 0, slots: [NONE; BLOCK as usize] })
+            Box::new(Block {
+                used: 0,
+                slots: [NONE; BLOCK as usize],
+            })
         });
         block.slots[(seq.0 % BLOCK) as usize] = slot;
         block.used += 1;

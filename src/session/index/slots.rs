@@ -51,7 +51,10 @@ pub(super) struct Slot {
 
 impl Default for Slot {
     fn default() -> Self {
-        let alone = Link { next: NONE, prev: NONE };
+        let alone = Link {
+            next: NONE,
+            prev: NONE,
+        };
         Self {
             session: None,
             awake: AtomicU64::new(0),
@@ -153,7 +156,9 @@ impl Slots {
     /// Changes a slot; no lock is held afterwards.
     pub(super) fn change<T>(&self, slot: u32, change: impl FnOnce(&mut Slot) -> T) -> T {
         let chunk = self.chunk(slot).write();
-        change(&mut RwLockWriteGuard::map(chunk, |c| &mut c[slot as usize % CHUNK]))
+        change(&mut RwLockWriteGuard::map(chunk, |c| {
+            &mut c[slot as usize % CHUNK]
+        }))
     }
 
     pub(super) fn link(&self, slot: u32, circle: Circle) -> Link {

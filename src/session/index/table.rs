@@ -71,8 +71,12 @@ impl Table {
 
 impl ShardGuard<'_> {
     pub(super) fn insert(&mut self, slot: u32) {
-        let entry = Entry { bits: self.bits, slot };
-        self.shard.insert_unique(entry.hash(), entry, |entry| entry.hash());
+        let entry = Entry {
+            bits: self.bits,
+            slot,
+        };
+        self.shard
+            .insert_unique(entry.hash(), entry, |entry| entry.hash());
     }
 
     pub(super) fn remove(&mut self, slot: u32) {

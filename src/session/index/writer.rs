@@ -33,7 +33,12 @@ pub struct IndexWriter {
 
 impl IndexWriter {
     pub(super) fn new(index: Arc<Index>) -> Self {
-        Self { index, free: Vec::new(), next: 0, ended: VecDeque::new() }
+        Self {
+            index,
+            free: Vec::new(),
+            next: 0,
+            ended: VecDeque::new(),
+        }
     }
 
     /// What everybody else reads.
@@ -60,7 +65,11 @@ impl IndexWriter {
         });
         index.order.insert(session.seq, slot);
         index.ids.lock(index.hash(session.id())).insert(slot);
-        let end = if session.is_active() { End::Front } else { End::Back };
+        let end = if session.is_active() {
+            End::Front
+        } else {
+            End::Back
+        };
         join_work(index, slot, &session, end);
         join_episode(index, slot, &session, end);
         link_handles(index, slot, digests(&session));
@@ -75,12 +84,20 @@ impl IndexWriter {
     /// stays findable throughout.
     pub fn replace(&mut self, session: Arc<Session>) {
         let index = Arc::clone(&self.index);
-        let Some(slot) = index.order.slot(session.seq) else { return };
-        let Some(old) = index.slots.with(slot, |s| s.session.clone()) else { return };
+        let Some(slot) = index.order.slot(session.seq) else {
+            return;
+        };
+        let Some(old) = index.slots.with(slot, |s| s.session.clone()) else {
+            return;
+        };
         let ends = old.is_active() && !session.is_active();
         let new_lease = lease_digest(&old) != lease_digest(&session);
         let new_episode = old.episode_id() != session.episode_id();
-        link_handles(&index, slot, digests(&session).filter(|d| !has_handle(&old, d)));
+        link_handles(
+            &index,
+            slot,
+            digests(&session).filter(|d| !has_handle(&old, d)),
+        );
         if new_lease {
             leave_lease(&index, slot, &old);
         }
@@ -97,10 +114,18 @@ impl IndexWriter {
             join_lease(&index, slot, &session);
         }
         if new_episode {
-            let end = if session.is_active() { End::Front } else { End::Back };
+            let end = if session.is_active() {
+                End::Front
+            } else {
+                End::Back
+            };
             join_episode(&index, slot, &session, end);
         }
-        unlink_handles(&index, slot, digests(&old).filter(|d| !has_handle(&session, d)));
+        unlink_handles(
+            &index,
+            slot,
+            digests(&old).filter(|d| !has_handle(&session, d)),
+        );
         if ends {
             retire(&index, slot, &session);
         }
@@ -114,21 +139,33 @@ impl IndexWriter {
     /// Takes a session away.
     pub fn remove(&mut self, seq: Seq) {
         let index = Arc::clone(&self.index);
-        let Some(slot) = index.order.slot(seq) else { return };
-        let Some(old) = index.slots.with(slot, |s| s.session.clone()) else { return };
+        let Some(slot) = index.order.slot(seq) else {
+            return;
+        };
+        let Some(old) = index.slots.with(slot, |s| s.session.clone()) else {
+            return;
+        };
         unlink_handles(&index, slot, digests(&old));
         leave_lease(&index, slot, &old);
         leave_episode(&index, slot, &old);
-        index.works.leave(&index.slots, index.hash(old.work_id()), slot);
+        index
+            .works
+            .leave(&index.slots, index.hash(old.work_id()), slot);
         index.ids.lock(index.hash(old.id())).remove(slot);
         index.order.remove(seq);
-        index.slots.change(slot, |s| *s = super::slots::Slot::default());
+        index
+            .slots
+            .change(slot, |s| *s = super::slots::Slot::default());
         self.free.push(slot);
         self.count(&old, -1);
     }
 
     fn count(&self, session: &Session, by: i64) {
-        let counter = if session.record().is_some() { &self.index.terminated } else { &self.index.live };
+        let counter = if session.record().is_some() {
+            &self.index.terminated
+        } else {
+            &self.index.live
+        };
         counter.fetch_add(by as u64, Ordering::Relaxed);
     }
 
@@ -175,7 +212,9 @@ impl IndexWriter {
         };
         let mut slot = head;
         while found.len() < limit {
-            let Some(view) = index.view_if(slot, Session::is_active) else { break };
+            let Some(view) = index.view_if(slot, Session::is_active) else {
+                break;
+            };
             found.push(view);
             slot = groups.next(&index.slots, slot);
             if slot == head || slot == NONE {
@@ -208,7 +247,9 @@ impl IndexWriter {
     /// A session whose activity is about to be written.
     pub fn take_written(&self, seq: Seq) -> Option<View> {
         let slot = self.index.order.slot(seq)?;
-        self.index.slots.with(slot, super::slots::Slot::mark_written);
+        self.index
+            .slots
+            .with(slot, super::slots::Slot::mark_written);
         self.index.view_if(slot, |session| session.seq == seq)
     }
 
@@ -226,39 +267,63 @@ impl IndexWriter {
 }
 
 fn has_lease(index: &Index, slot: u32, digest: &LeaseDigest) -> bool {
-    let is_it = |s: &Session| s.lease.as_ref().is_some_and(|lease| lease.digest == *digest);
-    index.slots.with(slot, |s| s.session.as_deref().is_some_and(is_it))
+    let is_it = |s: &Session| {
+        s.lease
+            .as_ref()
+            .is_some_and(|lease| lease.digest == *digest)
+    };
+    index
+        .slots
+        .with(slot, |s| s.session.as_deref().is_some_and(is_it))
 }
 
 fn join_work(index: &Index, slot: u32, session: &Session, end: End) {
     let work = session.work_id();
     let is_key = |head| index.view_if(head, |s| s.work_id() == work).is_some();
-    index.works.join(&index.slots, index.hash(work), slot, end, is_key);
+    index
+        .works
+        .join(&index.slots, index.hash(work), slot, end, is_key);
 }
 
 fn join_episode(index: &Index, slot: u32, session: &Session, end: End) {
     if let Some(episode) = session.episode_id() {
-        let is_key = |head| index.view_if(head, |s| s.episode_id() == Some(episode)).is_some();
-        index.episodes.join(&index.slots, index.hash(episode), slot, end, is_key);
+        let is_key = |head| {
+            index
+                .view_if(head, |s| s.episode_id() == Some(episode))
+                .is_some()
+        };
+        index
+            .episodes
+            .join(&index.slots, index.hash(episode), slot, end, is_key);
     }
 }
 
 fn leave_episode(index: &Index, slot: u32, session: &Session) {
     if let Some(episode) = session.episode_id() {
-        index.episodes.leave(&index.slots, index.hash(episode), slot);
+        index
+            .episodes
+            .leave(&index.slots, index.hash(episode), slot);
     }
 }
 
 fn join_lease(index: &Index, slot: u32, session: &Session) {
     if let Some(lease) = session.lease.as_ref().filter(|_| session.is_active()) {
         let is_key = |head| has_lease(index, head, &lease.digest);
-        index.leases.join(&index.slots, Index::hash_lease(&lease.digest), slot, End::Front, is_key);
+        index.leases.join(
+            &index.slots,
+            Index::hash_lease(&lease.digest),
+            slot,
+            End::Front,
+            is_key,
+        );
     }
 }
 
 fn leave_lease(index: &Index, slot: u32, session: &Session) {
     if let Some(lease) = &session.lease {
-        index.leases.leave(&index.slots, Index::hash_lease(&lease.digest), slot);
+        index
+            .leases
+            .leave(&index.slots, Index::hash_lease(&lease.digest), slot);
     }
 }
 
@@ -270,10 +335,18 @@ fn lease_digest(session: &Session) -> Option<LeaseDigest> {
 fn retire(index: &Index, slot: u32, session: &Session) {
     let work = session.work_id();
     let same_work = |head| index.view_if(head, |s| s.work_id() == work).is_some();
-    index.works.retire(&index.slots, index.hash(work), slot, same_work);
+    index
+        .works
+        .retire(&index.slots, index.hash(work), slot, same_work);
     if let Some(episode) = session.episode_id() {
-        let same = |head| index.view_if(head, |s| s.episode_id() == Some(episode)).is_some();
-        index.episodes.retire(&index.slots, index.hash(episode), slot, same);
+        let same = |head| {
+            index
+                .view_if(head, |s| s.episode_id() == Some(episode))
+                .is_some()
+        };
+        index
+            .episodes
+            .retire(&index.slots, index.hash(episode), slot, same);
     }
 }
 
@@ -292,7 +365,10 @@ fn unlink_handles(index: &Index, slot: u32, digests: impl Iterator<Item = Handle
 /// The handle, and the one it replaced.
 fn digests(session: &Session) -> impl Iterator<Item = HandleDigest> {
     let live = session.is_active();
-    let old = session.rotated().filter(|_| live).map(|rotated| rotated.old);
+    let old = session
+        .rotated()
+        .filter(|_| live)
+        .map(|rotated| rotated.old);
     session.handle.filter(|_| live).into_iter().chain(old)
 }
 
@@ -333,7 +409,10 @@ struct Shared<T> {
 
 impl<T> Default for Shared<T> {
     fn default() -> Self {
-        Self { known: HashSet::new(), sweep_at: 1024 }
+        Self {
+            known: HashSet::new(),
+            sweep_at: 1024,
+        }
     }
 }
 

@@ -83,7 +83,11 @@ impl RenewLease {
         for view in &views {
             revision = self.show(batch, view).session.revision;
         }
-        Renewed { count: views.len() as u64, view: None, revision }
+        Renewed {
+            count: views.len() as u64,
+            view: None,
+            revision,
+        }
     }
 
     fn show(&self, batch: &mut Batch<'_>, view: &View) -> View {
@@ -106,5 +110,9 @@ impl RenewLease {
 
 fn one(view: View) -> Renewed {
     let revision = view.session.revision;
-    Renewed { count: 1, view: Some(view), revision }
+    Renewed {
+        count: 1,
+        view: Some(view),
+        revision,
+    }
 }

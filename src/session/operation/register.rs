@@ -106,7 +106,9 @@ impl Operation for Register {
 
     fn decide(&mut self, batch: &mut Batch<'_>) -> Result<Registered, RegisterError> {
         let request = self.call.request.as_ref();
-        let known = batch.repeated(request).map_err(|_| RegisterError::RequestReused)?;
+        let known = batch
+            .repeated(request)
+            .map_err(|_| RegisterError::RequestReused)?;
         match known {
             Some(seq) => self.repeat(batch, seq),
             None => self.register(batch),
@@ -119,7 +121,12 @@ impl Register {
         let view = batch.by_seq(seq).ok_or(RegisterError::Forgotten)?;
         if !view.session.is_active() || view.live.handle_used {
             let revision = view.session.revision;
-            return Ok(Registered { view, handle: None, evicted: Vec::new(), revision });
+            return Ok(Registered {
+                view,
+                handle: None,
+                evicted: Vec::new(),
+                revision,
+            });
         }
         let mut session = (*view.session).clone();
         session.handle = Some(self.digest);
@@ -147,7 +154,11 @@ impl Register {
         let full = |batch: &Batch<'_>| batch.live_count() >= limit || !batch.has_room();
         let mut evicted = Vec::new();
         while full(batch) {
-            let oldest = if self.allow_eviction && limit > 0 { batch.oldest_live() } else { None };
+            let oldest = if self.allow_eviction && limit > 0 {
+                batch.oldest_live()
+            } else {
+                None
+            };
             let Some(oldest) = oldest else {
                 return Err(RegisterError::Quota { limit });
             };
@@ -187,7 +198,12 @@ impl Register {
     fn answer(&self, view: View, evicted: Vec<View>) -> Registered {
         debug_assert_eq!(view.session.status(), Status::Active);
         let revision = view.session.revision;
-        Registered { view, handle: Some(self.handle.clone()), evicted, revision }
+        Registered {
+            view,
+            handle: Some(self.handle.clone()),
+            evicted,
+            revision,
+        }
     }
 }
 

@@ -51,7 +51,11 @@ impl Operation for Rotate {
             check_etag(&view.session, self.etag)?;
         }
         let mut session = (*view.session).clone();
-        let old = if repeats { first_replaced(&session) } else { session.handle };
+        let old = if repeats {
+            first_replaced(&session)
+        } else {
+            session.handle
+        };
         session.handle = Some(self.digest);
         session.extra_mut().rotated = None;
         if let (Some(old), Some(request)) = (old, &self.call.request) {
@@ -64,7 +68,10 @@ impl Operation for Rotate {
         let mut live = view.live;
         live.handle_used = false;
         let view = batch.put(session, live, EventKind::HandleRotated, &self.call);
-        Ok(NewHandle { view, handle: self.handle.clone() })
+        Ok(NewHandle {
+            view,
+            handle: self.handle.clone(),
+        })
     }
 }
 
@@ -82,7 +89,9 @@ impl Rotate {
         else {
             return Err(refused);
         };
-        let newest = batch.by_seq(view.session.seq).filter(|view| view.session.is_active());
+        let newest = batch
+            .by_seq(view.session.seq)
+            .filter(|view| view.session.is_active());
         newest
             .filter(|view| {
                 view.session.rotated().is_some_and(|rotated| {

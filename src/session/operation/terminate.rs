@@ -46,11 +46,17 @@ impl Operation for Terminate {
     fn decide(&mut self, batch: &mut Batch<'_>) -> Result<Ended, TargetError> {
         let view = batch.target(&self.target)?;
         if view.session.status() == Status::Terminated {
-            return Ok(Ended { view, already: true });
+            return Ok(Ended {
+                view,
+                already: true,
+            });
         }
         check_etag(&view.session, self.etag)?;
         let view = batch.end(&view, &self.ending, EventKind::Terminated, &self.call);
-        Ok(Ended { view, already: false })
+        Ok(Ended {
+            view,
+            already: false,
+        })
     }
 }
 
@@ -110,7 +116,11 @@ impl Operation for TerminateMany {
                 revision = view.session.revision;
             }
         }
-        Ok(EndedMany { views, remaining, revision })
+        Ok(EndedMany {
+            views,
+            remaining,
+            revision,
+        })
     }
 }
 
@@ -131,7 +141,9 @@ fn scan(batch: &Batch<'_>, filter: &Filter) -> Vec<View> {
     let mut cursor = Seq::default();
     loop {
         let slice = index.after(cursor, SLICE);
-        let Some(last) = slice.last() else { return found };
+        let Some(last) = slice.last() else {
+            return found;
+        };
         cursor = last.session.seq;
         let wanted = |view: &View| view.session.is_active() && filter.matches(view, index);
         found.extend(slice.into_iter().filter(wanted));

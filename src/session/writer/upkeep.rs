@@ -119,8 +119,12 @@ impl Writer {
         let heard_since = self.index.index().heard_since();
         let mut looked_at = Vec::new();
         while looked_at.len() < SLICE {
-            let Some(seq) = self.agenda.pop(now) else { break };
-            let Some(view) = self.index.index().by_seq(seq) else { continue };
+            let Some(seq) = self.agenda.pop(now) else {
+                break;
+            };
+            let Some(view) = self.index.index().by_seq(seq) else {
+                continue;
+            };
             looked_at.push(seq);
             match expiry::due(&view.session, &view.live, heard_since, now) {
                 Some(Due::Purge) => self.batch(&mut overlay, now).purge(seq),
@@ -139,7 +143,10 @@ impl Writer {
             Ok(()) => Ok(()),
             Err(unknown @ AppendError::Unknown(_)) => Err(unknown),
             Err(refused) => {
-                warn!(error = &refused as &dyn std::error::Error, "expiry not written");
+                warn!(
+                    error = &refused as &dyn std::error::Error,
+                    "expiry not written"
+                );
                 self.numbers = numbers;
                 self.store.release_ballast();
                 self.upkeep.ballast_released();
@@ -177,7 +184,9 @@ impl Writer {
         let mut overlay = Overlay::default();
         let mut purged = 0;
         while purged < surplus.min(SLICE) {
-            let Some(seq) = self.index.oldest_ended() else { break };
+            let Some(seq) = self.index.oldest_ended() else {
+                break;
+            };
             self.batch(&mut overlay, now).purge(seq);
             purged += 1;
         }
@@ -185,7 +194,10 @@ impl Writer {
             Ok(()) => self.tally.write().early_purges += purged as u64,
             Err(unknown @ AppendError::Unknown(_)) => return Err(unknown),
             Err(refused) => {
-                warn!(error = &refused as &dyn std::error::Error, "purge not written");
+                warn!(
+                    error = &refused as &dyn std::error::Error,
+                    "purge not written"
+                );
             }
         }
         Ok(())
@@ -228,7 +240,10 @@ impl Writer {
             }
             Ok(None) => false,
             Err(refused) => {
-                warn!(error = &refused as &dyn std::error::Error, "old events not deleted");
+                warn!(
+                    error = &refused as &dyn std::error::Error,
+                    "old events not deleted"
+                );
                 false
             }
         }
