@@ -139,3 +139,6 @@ impl<T> Stream<T> {
             .map_err(|status| ClientError::of_status(&status, &self.socket))
     }
 }
+
+#[cfg(test)]
+mod tests;
