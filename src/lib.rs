@@ -4,6 +4,8 @@
 //! says how the modules fit together and which may use which.
 
 pub mod authority;
+pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod daemon;

@@ -1,0 +1,154 @@
+//! `episodectl`: the command line.
+//!
+//! Owns the global options and the way a command ends: results on stdout,
+//! everything else on stderr, an exit code for each kind of failure. It talks
+//! to the daemon through [`crate::client`] only, and never opens its files.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+mod args;
+mod backup;
+mod context;
+mod error;
+mod export;
+mod manual;
+mod output;
+mod run;
+mod secrets;
+mod server;
+mod session;
+
+use context::Context;
+use error::{CliError, exit};
+use output::Format;
+
+use crate::paths::Env;
+
+/// Controls episoded, the local control plane for agent episodes
+#[derive(Debug, Parser)]
+#[command(
+    name = "episodectl",
+    version,
+    max_term_width = 100,
+    after_help = "Handles and leases never go on the command line: see `episodectl session register --help`.\n
+Examples:
+  episodectl server start
+  episodectl run --work-id task-17 -- ./agent --fast
+  episodectl session list"
+)]
+struct Cli {
+    /// How results and errors are printed
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    format: Format,
+
+    /// The daemon's socket [env: EPISODED_SOCKET; with a handle first EPISODE_SOCKET]
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+
+    /// How long a call may take
+    #[arg(long, global = true, value_name = "DURATION", value_parser = args::duration, default_value = "30s")]
+    timeout: Duration,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Work with sessions
+    #[command(subcommand)]
+    Session(Box<session::SessionCommand>),
+    /// Run a command as the episode of a new session
+    Run(Box<run::Run>),
+    /// Start, inspect and stop the daemon
+    #[command(subcommand)]
+    Server(server::ServerCommand),
+    /// Copy the registry of the running daemon
+    Backup(backup::Backup),
+    /// Print all sessions and events as JSON lines
+    Export(export::Export),
+    /// Print a shell's completions
+    Completions(manual::Completions),
+    /// Print the manual page, or write all pages to a directory
+    Man(manual::Man),
+    #[command(name = run::terminal::HELPER, hide = true)]
+    Foreground(run::terminal::Helper),
+}
+
+/// The whole program.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error, &args),
+    };
+    let context = Context::new(Env::of_process(), cli.format, cli.socket, cli.timeout);
+    match execute(cli.command, &context) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            let _ = std::io::stderr().write_all(error.render(cli.format).as_bytes());
+            error.exit().into()
+        }
+    }
+}
+
+fn execute(command: Command, context: &Context) -> Result<u8, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::local(exit::SOFTWARE, "INTERNAL", error.to_string()))?;
+    let done = |()| 0;
+    runtime.block_on(async {
+        match command {
+            Command::Session(command) => command.run(context).await.map(done),
+            Command::Run(command) => command.run(context).await,
+            Command::Server(command) => command.run(context).await.map(done),
+            Command::Backup(command) => command.run(context).await.map(done),
+            Command::Export(command) => command.run(context).await.map(done),
+            Command::Completions(command) => command.run(context).map(done),
+            Command::Man(command) => command.run(context).map(done),
+            Command::Foreground(helper) => helper.run().map(done),
+        }
+    })
+}
+
+/// Help and version go to stdout; anything else is a usage error.
+fn refused(error: &clap::Error, args: &[OsString]) -> ExitCode {
+    let is_answer = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
+    if is_answer || !wants_json(args) {
+        let _ = error.print();
+    } else {
+        let message = error.render().to_string();
+        let error = CliError::usage(message.trim(), "");
+        let _ = std::io::stderr().write_all(error.render(Format::Json).as_bytes());
+    }
+    if is_answer {
+        return ExitCode::SUCCESS;
+    }
+    exit::USAGE.into()
+}
+
+/// The format asked for by a command line that cannot be parsed.
+fn wants_json(args: &[OsString]) -> bool {
+    let own = args.iter().take_while(|arg| *arg != "--");
+    let words: Vec<_> = own.map(|arg| arg.to_string_lossy()).collect();
+    let is_json = |value: &str| value == "json" || value == "jsonl";
+    let joined = |word: &str| word.strip_prefix("--format=").is_some_and(is_json);
+    words.iter().any(|word| joined(word))
+        || words
+            .windows(2)
+            .any(|pair| pair[0] == "--format" && is_json(&pair[1]))
+}
+
+#[cfg(test)]
+mod tests;

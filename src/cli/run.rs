@@ -1,0 +1,275 @@
+//! `run`: a command as the episode of a new session.
+//!
+//! Owns the order of things: register, give the child its handle, start it,
+//! bind it, keep the session alive while it runs, and end the session as the
+//! child ended. A child whose session was ended by somebody else is stopped;
+//! a daemon that is away stops nothing.
+//!
+//! ```text
+//! registered ── spawn fails ──> removed                         126, 127
+//!     │ spawned
+//!  running ──── child ends ───> terminated with its exit code   code, 128+n
+//!     ├──────── stop requested ─> TERM, KILL ─> terminated      code, 128+n
+//!     └──────── session ended ──> TERM, KILL                    124
+//! ```
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use prost_types::Duration as WireDuration;
+
+use super::args;
+use super::context::Context;
+use super::error::CliError;
+use super::output::note;
+use super::secrets::NewLeaseArgs;
+use super::session::register::{NewSession, surely_not_registered, withheld};
+use crate::client::{Client, ClientError, Follow, Handle, Start};
+use crate::proto::session::{
+    BindEpisodeRequest, RegisterSessionRequest, RegisterSessionResponse, RemoveSessionRequest,
+    Role, WatchFilter,
+};
+
+mod child;
+mod keeper;
+mod report;
+mod scratch;
+mod signals;
+mod supervise;
+pub mod terminal;
+
+use child::Episode;
+use keeper::Keeper;
+use scratch::Scratch;
+use signals::Signals;
+
+/// Before the command was started.
+const FAILED_BEFORE_START: u8 = 125;
+/// As a shell: found, but not to be executed.
+const NOT_EXECUTABLE: u8 = 126;
+/// As a shell: not found.
+const NOT_FOUND: u8 = 127;
+/// Somebody else ended the session.
+const SESSION_ENDED: u8 = 124;
+
+/// Silence after which the session of a `run` that was killed ends.
+const IDLE: WireDuration = WireDuration {
+    seconds: 60,
+    nanos: 0,
+};
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Of the calls while the child runs: an answer this late is no answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Run a command as the episode of a new session.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The command finds EPISODE_SESSION_ID, EPISODE_HANDLE_FILE and EPISODE_SOCKET in its environment.
+The idle timeout is 60s unless --idle says otherwise; a heartbeat is sent every 10s, or three in each idle timeout.
+A command that ends its own session has --kill-after to exit by itself.
+
+Exit: the command's code; 128+n for signal n; 124 the session was ended by somebody else;
+125 the command was not started; 126 not executable; 127 not found.
+
+Examples:
+  episodectl run --work-id task-17 -- ./agent --fast
+  episodectl run --work-id task-17 --role reviewer --label team=blue --ttl 2h -- make review"
+)]
+pub struct Run {
+    #[command(flatten)]
+    session: NewSession,
+
+    /// What the episode does
+    #[arg(long, value_parser = args::role(), default_value = "implementer")]
+    role: Role,
+
+    #[command(flatten)]
+    lease: NewLeaseArgs,
+
+    /// The socket the command gets in EPISODE_SOCKET; default: session.sock of the same daemon
+    #[arg(long, value_name = "PATH")]
+    session_socket: Option<PathBuf>,
+
+    /// How long the command has to exit when its session has ended
+    #[arg(long, value_name = "DURATION", value_parser = args::duration, default_value = "10s")]
+    kill_after: Duration,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// A registered session about to get its episode.
+struct Registered {
+    client: Client,
+    handle: Handle,
+    session_id: String,
+    episode_id: String,
+    idle: Duration,
+    start: Start,
+}
+
+impl Run {
+    pub(super) async fn run(self, context: &Context) -> Result<u8, CliError> {
+        let before_start = |error: CliError| error.with_exit(FAILED_BEFORE_START);
+        // From here on a signal waits for the child instead of ending this
+        // process, so that nothing made below is left behind.
+        let mut signals = Signals::open()
+            .map_err(|error| before_start(CliError::reading("signals".as_ref(), &error)))?;
+        let session_socket = match &self.session_socket {
+            Some(path) => path.clone(),
+            None => context.session_socket().map_err(before_start)?,
+        };
+        let registered = tokio::select! {
+            registered = register(context, self.session, self.role, &self.lease) => registered.map_err(before_start)?,
+            signal = signals.fatal() => return Ok(child::Exit::Signal(signal.as_raw()).code()),
+        };
+        let prepared = Scratch::create(&context.env, &registered.handle);
+        let scratch = match prepared {
+            Ok(scratch) => scratch,
+            Err(error) => {
+                remove(&registered).await;
+                return Err(before_start(error));
+            }
+        };
+        let environment = [
+            ("EPISODE_SESSION_ID", registered.session_id.clone().into()),
+            ("EPISODE_HANDLE_FILE", scratch.handle_file().into()),
+            ("EPISODE_SOCKET", session_socket.into()),
+        ];
+        let episode = match Episode::spawn(&self.command, environment) {
+            Ok(episode) => episode,
+            Err(error) => {
+                remove(&registered).await;
+                return Err(not_started(&self.command[0], &error));
+            }
+        };
+        Ok(accompany(registered, episode, signals, self.kill_after).await)
+    }
+}
+
+async fn register(
+    context: &Context,
+    session: NewSession,
+    role: Role,
+    lease: &NewLeaseArgs,
+) -> Result<Registered, CliError> {
+    let client = context.operator().await?;
+    let lease = lease.resolve(&context.env)?;
+    let mut request = session.into_request(role, lease.lease.as_ref())?;
+    let idle = *request.idle_timeout.get_or_insert(IDLE);
+    let episode_id = std::mem::take(&mut request.episode_id);
+    if request.request_id.is_empty() {
+        request.request_id = format!("run-{}", super::secrets::random_name()?);
+    }
+    let answer = match registered(&client, request).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            if surely_not_registered(&error) {
+                lease.discard();
+            }
+            return Err(error.into());
+        }
+    };
+    for evicted in &answer.evicted {
+        note(format_args!("evicted session {}", evicted.session_id));
+    }
+    let revision = answer.revision;
+    let mut session = answer.session.unwrap_or_default();
+    let handle = Handle::take(&mut session).ok_or_else(|| withheld(&session.session_id))?;
+    let default_episode_id = || format!("run-{}", session.session_id);
+    Ok(Registered {
+        client: client.with_timeout(CALL_TIMEOUT),
+        handle,
+        episode_id: Some(episode_id)
+            .filter(|id| !id.is_empty())
+            .unwrap_or_else(default_episode_id),
+        session_id: session.session_id,
+        idle: idle.try_into().unwrap_or(HEARTBEAT),
+        start: Start::After {
+            revision,
+            registry_id: session.registry_id,
+        },
+    })
+}
+
+/// Once more if the answer was lost: the request id makes that safe.
+async fn registered(
+    client: &Client,
+    request: RegisterSessionRequest,
+) -> Result<RegisterSessionResponse, ClientError> {
+    match client.register_session(request.clone()).await {
+        Err(error) if error.is_transient() => client.register_session(request).await,
+        answer => answer,
+    }
+}
+
+/// From the start of the child to the end of its session.
+async fn accompany(
+    registered: Registered,
+    mut episode: Episode,
+    mut signals: Signals,
+    kill_after: Duration,
+) -> u8 {
+    let Registered {
+        client,
+        handle,
+        session_id,
+        episode_id,
+        idle,
+        start,
+    } = registered;
+    let filter = WatchFilter {
+        session_id: session_id.clone(),
+        ..WatchFilter::default()
+    };
+    let keeper = Keeper::new(
+        client.clone(),
+        handle,
+        BindEpisodeRequest {
+            session_id: session_id.clone(),
+            episode_id,
+            pid: Some(episode.pid()),
+            ..BindEpisodeRequest::default()
+        },
+        HEARTBEAT.min(idle / 3),
+    );
+    let mut news = keeper.start(Follow::new(client.clone(), filter, start));
+    let ending = supervise::supervise(&mut episode, &mut news, &mut signals, kill_after).await;
+    drop(news);
+    if ending.session_ended {
+        return SESSION_ENDED;
+    }
+    let terminated = report::terminate(&client, &session_id, &ending);
+    tokio::select! {
+        () = terminated => {}
+        _ = signals.fatal() => note("interrupted: the session ends by its idle timeout"),
+    }
+    ending.exit.code()
+}
+
+/// Takes back a session whose child was never started.
+async fn remove(registered: &Registered) {
+    let request = RemoveSessionRequest {
+        session_id: registered.session_id.clone(),
+        ..RemoveSessionRequest::default()
+    };
+    if let Err(error) = registered.client.remove_session(request).await {
+        note(format_args!(
+            "session {} is left to its idle timeout: {error}",
+            registered.session_id
+        ));
+    }
+}
+
+fn not_started(program: &OsString, error: &io::Error) -> CliError {
+    let exit = match error.kind() {
+        io::ErrorKind::NotFound => NOT_FOUND,
+        _ => NOT_EXECUTABLE,
+    };
+    let message = format!("cannot run {}: {error}", program.display());
+    CliError::local(exit, "FAILED_PRECONDITION", message)
+}

@@ -1,0 +1,78 @@
+//! The terminal, while a child of `run` has it.
+//!
+//! Owns the hand-over of the foreground. A child in a process group of its own
+//! is in the background for the terminal: reading would stop it. So the child
+//! gets the foreground, if `run` had it, and `run` takes it back at the end,
+//! for whatever comes after it in the same script.
+//!
+//! Taking it back is done from the background, where the kernel stops a process
+//! for trying, unless it ignores SIGTTOU. A shell sets that for a helper, which
+//! is this program under another name.
+
+use std::io::{self, IsTerminal as _};
+use std::process::Command;
+
+use clap::Args;
+use rustix::process::{Pid, getpgrp};
+use rustix::termios::{tcgetpgrp, tcsetpgrp};
+
+use crate::cli::error::{CliError, exit};
+
+/// The helper's name among the commands.
+pub const HELPER: &str = "__foreground";
+
+/// The foreground of the terminal on stdin, handed to a child.
+#[derive(Debug)]
+pub struct Foreground {
+    own: Pid,
+    child: Pid,
+}
+
+impl Foreground {
+    /// Hands it over, if there is a terminal and it is ours to give.
+    pub fn give(child: Pid) -> Option<Self> {
+        let own = getpgrp();
+        if !io::stdin().is_terminal() || tcgetpgrp(io::stdin()) != Ok(own) {
+            return None;
+        }
+        tcsetpgrp(io::stdin(), child).ok()?;
+        Some(Self { own, child })
+    }
+
+    /// Hands it over again, if it came back to us.
+    pub fn resume(&self) {
+        if tcgetpgrp(io::stdin()) == Ok(self.own) {
+            let _ = tcsetpgrp(io::stdin(), self.child);
+        }
+    }
+}
+
+impl Drop for Foreground {
+    fn drop(&mut self) {
+        let is_childs = tcgetpgrp(io::stdin()) == Ok(self.child);
+        if let (true, Ok(program)) = (is_childs, std::env::current_exe()) {
+            let _ = Command::new("/bin/sh")
+                .args(["-c", r#"trap "" TTOU; exec "$0" "$1" "$2""#])
+                .arg(program)
+                .arg(HELPER)
+                .arg(self.own.as_raw_nonzero().to_string())
+                .status();
+        }
+    }
+}
+
+/// Gives the terminal on stdin to a process group.
+#[derive(Debug, Args)]
+pub struct Helper {
+    group: i32,
+}
+
+impl Helper {
+    /// Does it.
+    pub fn run(&self) -> Result<(), CliError> {
+        let group = Pid::from_raw(self.group).ok_or(rustix::io::Errno::INVAL);
+        group
+            .and_then(|group| tcsetpgrp(io::stdin(), group))
+            .map_err(|error| CliError::local(exit::SOFTWARE, "INTERNAL", error.to_string()))
+    }
+}

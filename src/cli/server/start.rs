@@ -1,0 +1,202 @@
+//! `server start`: the daemon in the background.
+//!
+//! Owns the search for the program, its log file, and the wait for it to
+//! serve. What the daemon said before it failed is repeated.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use clap::Args;
+use tokio::time::Instant;
+
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, exit};
+use crate::cli::output::note;
+use crate::client::Client;
+use crate::paths::{OPERATOR_SOCKET, RUNTIME_DIR_VAR, ensure_private_dir};
+
+const PROGRAM: &str = "episoded";
+/// What the daemon prints, in the runtime directory.
+const LOG: &str = "episoded.log";
+/// A start reads every live session, and may migrate the registry first.
+const PATIENCE: Duration = Duration::from_mins(1);
+const POLL: Duration = Duration::from_millis(20);
+/// Of a daemon that failed: enough for its last words.
+const LAST_WORDS: usize = 2048;
+
+/// Start the daemon in the background and wait until it serves.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  episodectl server start
+  episodectl server start -- --config ./episoded.toml")]
+pub struct Start {
+    /// Arguments of the daemon
+    #[arg(last = true)]
+    args: Vec<OsString>,
+}
+
+impl Start {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        let socket = context.operator_socket()?;
+        let at = socket.display();
+        if let Ok(client) = Client::connect(&socket).await {
+            serving(&client, None).await?;
+            note(format_args!("already running at {at}"));
+            return Ok(());
+        }
+        let mut daemon = Daemon::spawn(context, &socket, self.args)?;
+        let deadline = Instant::now() + PATIENCE;
+        let client = loop {
+            match Client::connect(&socket).await {
+                Ok(client) => break client,
+                Err(error) if Instant::now() > deadline => return Err(error.into()),
+                Err(_) => daemon.check()?,
+            }
+            tokio::time::sleep(POLL).await;
+        };
+        serving(&client, Some(&mut daemon)).await?;
+        note(format_args!(
+            "running at {at}, log in {}",
+            daemon.log.display()
+        ));
+        Ok(())
+    }
+}
+
+/// Waits until the daemon's health is SERVING.
+async fn serving(client: &Client, mut daemon: Option<&mut Daemon>) -> Result<(), CliError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match client.is_serving().await {
+            Ok(true) => return Ok(()),
+            Err(error) if !error.is_transient() => return Err(error.into()),
+            Ok(false) | Err(_) => {}
+        }
+        if let Some(daemon) = &mut daemon {
+            daemon.check()?;
+        }
+        if Instant::now() > deadline {
+            return Err(CliError::local(
+                exit::UNREACHABLE,
+                "UNAVAILABLE",
+                "the daemon accepts connections, but does not serve yet",
+            ));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+struct Daemon {
+    child: Child,
+    program: PathBuf,
+    log: PathBuf,
+}
+
+impl Daemon {
+    fn spawn(context: &Context, socket: &Path, args: Vec<OsString>) -> Result<Self, CliError> {
+        let program = find_program(context);
+        let mut command = Command::new(&program);
+        let mut runtime_dir = context.env.runtime_dir()?;
+        if socket != context.env.operator_socket()? {
+            runtime_dir = other_runtime_dir(socket)?;
+            command.env(RUNTIME_DIR_VAR, &runtime_dir);
+        }
+        ensure_private_dir(&runtime_dir).map_err(|error| {
+            let message = format!("cannot use {}: {error}", runtime_dir.display());
+            CliError::local(exit::CANNOT_CREATE, "FAILED_PRECONDITION", message)
+        })?;
+        let log = runtime_dir.join(LOG);
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&log)
+            .and_then(|file| file.set_len(0).map(|()| file))
+            .map_err(|error| CliError::writing(&log, &error))?;
+        let second = file
+            .try_clone()
+            .map_err(|error| CliError::writing(&log, &error))?;
+        let child = command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(second)
+            .process_group(0)
+            .spawn()
+            .map_err(|error| not_started(&program, &error))?;
+        Ok(Self {
+            child,
+            program,
+            log,
+        })
+    }
+
+    /// Fails when the daemon has ended, with its last words.
+    fn check(&mut self) -> Result<(), CliError> {
+        let Ok(Some(status)) = self.child.try_wait() else {
+            return Ok(());
+        };
+        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let from = said.ceil_char_boundary(said.len().saturating_sub(LAST_WORDS));
+        let message = format!(
+            "{} ended with {status}: {}",
+            self.program.display(),
+            said[from..].trim()
+        );
+        Err(CliError::local(exit::UNREACHABLE, "UNAVAILABLE", message)
+            .with_hint(format!("its log is {}", self.log.display())))
+    }
+}
+
+/// The daemon beside this program, else the one on PATH.
+fn find_program(context: &Context) -> PathBuf {
+    let beside = std::env::current_exe().ok();
+    let beside = beside.map(|path| path.with_file_name(PROGRAM));
+    let directories = context.env.var("PATH").map(std::env::split_paths);
+    let on_path = directories
+        .into_iter()
+        .flatten()
+        .map(|dir| dir.join(PROGRAM));
+    beside
+        .into_iter()
+        .chain(on_path)
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| PROGRAM.into())
+}
+
+/// A socket that is named elsewhere moves the daemon's runtime directory.
+fn other_runtime_dir(socket: &Path) -> Result<PathBuf, CliError> {
+    let socket = std::path::absolute(socket).map_err(|e| CliError::reading(socket, &e))?;
+    match (socket.parent(), socket.file_name()) {
+        (Some(parent), Some(name)) if name == OPERATOR_SOCKET => Ok(parent.to_owned()),
+        _ => Err(CliError::usage(
+            format!("cannot start a daemon at {}", socket.display()),
+            format!("its socket is always called {OPERATOR_SOCKET}"),
+        )),
+    }
+}
+
+fn not_started(program: &Path, error: &std::io::Error) -> CliError {
+    let message = format!("cannot run {}: {error}", program.display());
+    CliError::local(exit::UNREACHABLE, "UNAVAILABLE", message)
+        .with_hint("install episoded beside episodectl or on PATH")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::other_runtime_dir;
+
+    #[test]
+    fn a_daemon_can_be_started_wherever_its_socket_keeps_its_name() {
+        let at = |path| other_runtime_dir(Path::new(path));
+        assert_eq!(at("/x/operator.sock").unwrap(), Path::new("/x"));
+        assert_eq!(at("/x/other.sock").unwrap_err().exit(), 64);
+    }
+}

@@ -1,0 +1,75 @@
+//! `server stop`: asks, then waits until the process is gone.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::time::timeout;
+
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, exit};
+use crate::cli::output::note;
+use crate::client::Client;
+use crate::client::error::Origin;
+
+/// Twice what a drain may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Drain and stop the daemon, and wait until it is gone.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Live sessions stay in the registry and are live again after the next start.\n
+Example:
+  episodectl server stop"
+)]
+pub struct Stop {}
+
+impl Stop {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        let socket = context.operator_socket()?;
+        let client = match Client::connect(&socket).await {
+            Err(error) if error.origin == Origin::Unreachable => {
+                note(format_args!("not running at {}", socket.display()));
+                return Ok(());
+            }
+            connected => connected?,
+        };
+        let pid = client.server_info().await?.pid;
+        let process = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        client.shutdown().await?;
+        let is_gone = match process {
+            Some(process) => ended(&process),
+            None => timeout(PATIENCE, silent(&socket)).await.is_ok(),
+        };
+        if !is_gone {
+            let message = format!("the daemon (pid {pid}) was told to stop and still runs");
+            return Err(CliError::local(
+                exit::TRY_AGAIN,
+                "DEADLINE_EXCEEDED",
+                message,
+            ));
+        }
+        note("stopped");
+        Ok(())
+    }
+}
+
+/// Waits for the process; nothing else is left to be done meanwhile.
+fn ended(process: &OwnedFd) -> bool {
+    let patience = Timespec::try_from(PATIENCE).ok();
+    // A pidfd is readable from the moment its process has ended.
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    retry_on_intr(|| poll(&mut fds, patience.as_ref())).is_ok_and(|ready| ready > 0)
+}
+
+/// For a daemon in another pid namespace: until nobody accepts any more.
+async fn silent(socket: &Path) {
+    while Client::connect(socket).await.is_ok() {
+        tokio::time::sleep(POLL).await;
+    }
+}
