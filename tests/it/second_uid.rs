@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use episoded::proto::session as pb;
 use episoded::reason::Reason;
@@ -49,6 +49,10 @@ fn chmod(path: &Path, mode: u32) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("the mode is changed");
 }
 
+fn session_socket(daemon: &Daemon) -> PathBuf {
+    daemon.dirs().root().join("session/session.sock")
+}
+
 /// A daemon whose session.sock is for [`EPISODE`], with a session.
 async fn shared_daemon() -> (Daemon, String, String) {
     let builder = Daemon::builder();
@@ -71,7 +75,7 @@ async fn a_second_uid_does_a_sessions_loop_over_session_sock() {
         return;
     }
     let (daemon, id, handle) = shared_daemon().await;
-    let socket = daemon.session_socket();
+    let socket = session_socket(&daemon);
     let expected = id.clone();
     as_user(EPISODE, move || async move {
         let mut session = Client::new(connect(&socket).await);
@@ -199,7 +203,7 @@ async fn a_uid_that_is_not_configured_is_closed_without_an_answer() {
         return;
     }
     let (daemon, _, handle) = shared_daemon().await;
-    let (session, operator) = (daemon.session_socket(), daemon.operator_socket());
+    let (session, operator) = (session_socket(&daemon), daemon.operator_socket());
     chmod(&daemon.dirs().runtime(), 0o711);
     chmod(&operator, 0o666);
     assert!(!answered(STRANGER, &session, &handle).await);

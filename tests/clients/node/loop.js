@@ -32,7 +32,7 @@ message BadRequest {
 `;
 
 const rpc = protobuf.parse(RPC, { keepCase: true }).root;
-const OPTIONS = { keepCase: true, enums: String, longs: String, oneofs: true };
+const OPTIONS = { keepCase: true, enums: String, longs: String, oneofs: true, arrays: true };
 
 function expect(condition, what) {
   if (!condition) {

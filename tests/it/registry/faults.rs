@@ -80,11 +80,8 @@ async fn an_end_that_cannot_be_written_refuses_the_handle_and_is_tried_until_it_
     let ending = registry.get("s").expect("it is there").session;
     assert_eq!(ending.status(), Status::Ending);
 
-    registry.sessions.tick();
-    registry
-        .register("after", "work")
-        .await
-        .expect("it registers");
+    registry.clock.advance(Duration::from_secs(5));
+    registry.look().await;
     let ended = registry.get("s").expect("it is there").session;
     assert_eq!(ended.status(), Status::Terminated);
     let registry = registry.restart();

@@ -68,7 +68,7 @@ async fn a_work_id_finds_its_newest_live_session() {
         .expect(Reason::SessionNotFound);
     assert!(
         gone.metadata.values().any(|value| *value == older),
-        "the last session there was is named: {gone:?}"
+        "the last session to end is named: {gone:?}"
     );
     let request = pb::LookupSessionRequest {
         include_terminated: true,
@@ -77,7 +77,7 @@ async fn a_work_id_finds_its_newest_live_session() {
     let last = find(&mut operator, request)
         .await
         .expect("an ended one was asked for");
-    assert_eq!(last.session_id, older, "the one that ended last");
+    assert_eq!(last.session_id, older);
     assert_eq!(last.status(), pb::SessionStatus::Terminated);
 }
 
