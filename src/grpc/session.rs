@@ -1,5 +1,9 @@
 //! `episoded.session.v1.SessionService`.
 
+mod lookup;
+mod pages;
+mod register;
+
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
@@ -9,21 +13,16 @@ use crate::{
     reason::Reason,
     secret::Handle,
     session::{
-        error::{CallError, RegisterError},
-        filter::EventFilter,
         index::View,
-        limits::MAX_ITEMS,
         operation::{
             Operation,
             bind::Bind,
-            register::{Register, RegisterMany, Registered},
             rotate::Rotate,
             terminate::{Remove, Terminate},
             update::RequestStop,
         },
         recovery,
         service::Sessions,
-        state::{Revision, Seq},
     },
 };
 
@@ -35,12 +34,8 @@ use super::{
         show::{self, Shower},
     },
     status::{IntoRefusal, Refusal, Violations, no_session},
-    token::{self, Position},
     watch,
 };
-
-/// Bytes of sessions in one page, well below the largest message.
-const MAX_PAGE_BYTES: usize = 1024 * 1024;
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
@@ -85,239 +80,6 @@ impl SessionApi {
         let answer = self.sessions.call(operation, caller.deadline).await;
         answer.map_err(|error| error.into_refusal(name).into())
     }
-
-    fn registered(&self, done: &Registered) -> pb::RegisterSessionResponse {
-        pb::RegisterSessionResponse {
-            session: Some(self.shower().session_with(&done.view, done.handle.as_ref())),
-            evicted: done
-                .evicted
-                .iter()
-                .filter_map(|view| self.show(view))
-                .collect(),
-            revision: done.revision.0,
-            handle_withheld: done.handle.is_none(),
-        }
-    }
-
-    fn lookup(&self, request: pb::LookupSessionRequest, caller: &Caller) -> Result<View, Refusal> {
-        use pb::lookup_session_request::Key;
-        let mut bad = Violations::default();
-        let ended = request.include_terminated;
-        let (live, last, name) = match request.key {
-            Some(Key::Own(true)) => return caller.own_view().cloned(),
-            Some(_) if caller.own.is_some() => {
-                let message = "a handle reaches its own session only";
-                return Err(Refusal::new(Reason::OperatorOnly, message));
-            }
-            Some(Key::WorkId(text)) => {
-                let Some(work) = fields::work_id(&text, &mut bad) else {
-                    return Err(bad.into_refusal());
-                };
-                let last = self.sessions.last_ended_of_work(&work);
-                (self.sessions.by_work(&work), last, format!("work {text}"))
-            }
-            Some(Key::EpisodeId(text)) => {
-                if fields::episode_id(&text, &mut bad).is_none() {
-                    return Err(bad.into_refusal());
-                }
-                let last = self.sessions.last_ended_of_episode(&text);
-                (
-                    self.sessions.by_episode(&text),
-                    last,
-                    format!("episode {text}"),
-                )
-            }
-            Some(Key::Own(false)) | None => {
-                let rule = "must be one of own (true), work_id, episode_id";
-                bad.add(Reason::MalformedMessage, "key", rule);
-                return Err(bad.into_refusal());
-            }
-        };
-        match (live, last) {
-            (Some(live), _) => Ok(live),
-            (None, Some(last)) if ended => Ok(last),
-            (None, last) => Err(not_live(&name, last.as_ref())),
-        }
-    }
-
-    fn list(&self, request: pb::ListSessionsRequest) -> Result<pb::ListSessionsResponse, Refusal> {
-        let mut bad = Violations::default();
-        let registry = self.sessions.registry_id();
-        let wire = request.filter.unwrap_or_default();
-        let seal = prost::Message::encode_to_vec(&wire);
-        let limit = request::page_size(request.page_size, &mut bad);
-        let Some(filter) = request::filter(wire, &mut bad).filter(|_| bad.is_empty()) else {
-            return Err(bad.into_refusal());
-        };
-        let at = match request.page_token.as_str() {
-            "" => Position {
-                first_revision: self.sessions.revision().0,
-                last: 0,
-            },
-            token => token::open("sessions", registry, &seal, token)?,
-        };
-        let page = self.sessions.list(&filter, Seq(at.last), limit);
-        let mut next = page.next;
-        let mut bytes = 0;
-        let mut sessions = Vec::with_capacity(page.views.len());
-        let shower = self.shower();
-        for view in &page.views {
-            let shown = shower.session(view);
-            bytes += prost::Message::encoded_len(&shown);
-            if bytes > MAX_PAGE_BYTES && !sessions.is_empty() {
-                next = Some(Seq(view.session.seq.0 - 1));
-                break;
-            }
-            sessions.push(shown);
-        }
-        let seal_next = |last: Seq| {
-            let at = Position { last: last.0, ..at };
-            token::seal("sessions", registry, &seal, at)
-        };
-        Ok(pb::ListSessionsResponse {
-            sessions,
-            next_page_token: next.map(seal_next).unwrap_or_default(),
-            revision: at.first_revision,
-            registry_id: registry.as_str().to_owned(),
-        })
-    }
-
-    fn item(&self, parsed: Result<Registered, Refusal>) -> pb::RegisterSessionsResult {
-        use pb::register_sessions_result::Result as Item;
-        let result = match parsed {
-            Ok(done) => Item::Registered(self.registered(&done)),
-            Err(refusal) => Item::Error(pb::ItemError {
-                code: refusal.reason().code(),
-                reason: refusal.reason().as_str().to_owned(),
-                message: refusal.message().to_owned(),
-                metadata: refusal.metadata().clone().into_iter().collect(),
-            }),
-        };
-        pb::RegisterSessionsResult {
-            result: Some(result),
-        }
-    }
-
-    async fn register_many(
-        &self,
-        requests: Vec<pb::RegisterSessionRequest>,
-        caller: &Caller,
-    ) -> Result<pb::RegisterSessionsResponse, Refusal> {
-        if requests.is_empty() || requests.len() > MAX_ITEMS {
-            let mut bad = Violations::default();
-            bad.add(Reason::MalformedMessage, "requests", "must be 1 to 1,000");
-            return Err(bad.into_refusal());
-        }
-        let mut good = Vec::with_capacity(requests.len());
-        let mut parsed = Vec::with_capacity(requests.len());
-        for item in requests {
-            parsed.push(match request::register(item, &self.sessions, caller) {
-                Ok(register) => {
-                    good.push(register);
-                    let name = good
-                        .last()
-                        .map_or("", |register: &Register| register.id.as_str());
-                    Ok(name.to_owned())
-                }
-                Err(refusal) => Err(refusal),
-            });
-        }
-        let decided = if good.is_empty() {
-            Vec::new()
-        } else {
-            let answer = self
-                .sessions
-                .call(RegisterMany(good), caller.deadline)
-                .await;
-            answer.map_err(|error: CallError<_>| error.into_refusal(""))?
-        };
-        let mut decided = decided.into_iter();
-        let results = parsed.into_iter().map(|item| {
-            let decide = |name: String| {
-                let decided = decided.next().unwrap_or(Err(RegisterError::Exists));
-                decided.map_err(|error| error.into_refusal(&name))
-            };
-            self.item(item.and_then(decide))
-        });
-        let results = results.collect();
-        let revision = self.sessions.revision().0;
-        Ok(pb::RegisterSessionsResponse { results, revision })
-    }
-
-    async fn events(
-        &self,
-        request: pb::ListEventsRequest,
-    ) -> Result<pb::ListEventsResponse, Refusal> {
-        let mut bad = Violations::default();
-        let registry = self.sessions.registry_id();
-        let seal = request
-            .filter
-            .as_ref()
-            .map(prost::Message::encode_to_vec)
-            .unwrap_or_default();
-        let limit = request::page_size(request.page_size, &mut bad);
-        let filter: Option<EventFilter> = request::event_filter(request.filter, &mut bad);
-        let Some(filter) = filter.filter(|_| bad.is_empty()) else {
-            return Err(bad.into_refusal());
-        };
-        let at = match request.page_token.as_str() {
-            "" => {
-                let newest = self.sessions.revision().0;
-                Position {
-                    first_revision: newest,
-                    last: newest + 1,
-                }
-            }
-            token => token::open("events", registry, &seal, token)?,
-        };
-        let page = self
-            .sessions
-            .history(filter, Revision(at.last), limit)
-            .await;
-        let page = page.map_err(|error| error.into_refusal(""))?;
-        let mut next = page.next;
-        let mut bytes = 0;
-        let mut events = Vec::with_capacity(page.events.len());
-        let shower = self.shower();
-        for event in &page.events {
-            let shown = shower.event(event);
-            bytes += prost::Message::encoded_len(&shown);
-            if bytes > MAX_PAGE_BYTES && !events.is_empty() {
-                next = Some(Revision(event.revision.0 + 1));
-                break;
-            }
-            events.push(shown);
-        }
-        let seal_next = |last: Revision| {
-            let at = Position { last: last.0, ..at };
-            token::seal("events", registry, &seal, at)
-        };
-        Ok(pb::ListEventsResponse {
-            events,
-            next_page_token: next.map(seal_next).unwrap_or_default(),
-            registry_id: registry.as_str().to_owned(),
-        })
-    }
-}
-
-/// Nothing live of that name; tells the last there was.
-fn not_live(name: &str, last: Option<&View>) -> Refusal {
-    let Some(last) = last else {
-        return Refusal::new(Reason::SessionNotFound, format!("no session of {name}"))
-            .about("session", name);
-    };
-    let session = &last.session;
-    let rationale = session
-        .record()
-        .map_or("", |record| record.reason.rationale());
-    let message = format!(
-        "no live session of {name}; the last, {}, has ended",
-        session.id()
-    );
-    Refusal::new(Reason::SessionNotFound, message)
-        .about("session", name)
-        .with("last_session_id", session.id())
-        .with("last_rationale", rationale)
 }
 
 fn refused(bad: Violations) -> Status {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 use super::{
-    convert::request,
+    convert::filter,
     session::SessionApi,
     status::{IntoRefusal, Refusal, Violations},
 };
@@ -45,7 +45,7 @@ pub(super) type Stream =
 pub(super) fn begin(api: &SessionApi, wire: pb::WatchSessionsRequest) -> Result<Stream, Refusal> {
     use pb::watch_sessions_request::Start;
     let mut bad = Violations::default();
-    let filter = request::watch_filter(wire.filter, &mut bad).filter(|_| bad.is_empty());
+    let filter = filter::watch_filter(wire.filter, &mut bad).filter(|_| bad.is_empty());
     let Some(filter) = filter else {
         return Err(bad.into_refusal());
     };

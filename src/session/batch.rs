@@ -147,8 +147,17 @@ impl Batch<'_> {
         if !view.session.is_active() {
             return Err(TargetError::Terminated(view.session));
         }
-        check_etag(&view.session, etag)?;
+        self.check_etag(&view.session, etag)?;
         Ok(view)
+    }
+
+    /// Refuses a change to a session that is not as the caller saw it.
+    pub fn check_etag(&self, session: &Session, etag: Option<Revision>) -> Result<(), TargetError> {
+        let current = self.index.index().revision_of(session);
+        match etag {
+            Some(seen) if seen != current => Err(TargetError::StaleEtag { current }),
+            _ => Ok(()),
+        }
     }
 
     /// A live session of a work id, in the index or in this batch.
@@ -222,7 +231,10 @@ impl Batch<'_> {
 
     /// Puts a new version of a session, under the next revision.
     pub fn put(&mut self, mut session: Session, live: Live, kind: EventKind, call: &Call) -> View {
-        let previous = session.revision;
+        let previous = match kind {
+            EventKind::Created => Revision::default(),
+            _ => self.index.index().revision_of(&session),
+        };
         self.numbers.revision.0 += 1;
         session.revision = self.numbers.revision;
         if kind == EventKind::Created || kind == EventKind::LeaseRenewed {
@@ -389,13 +401,3 @@ pub struct Call {
 /// The request id was used with another body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReusedRequest;
-
-/// Refuses a change to a session that is not as the caller saw it.
-pub fn check_etag(session: &Session, etag: Option<Revision>) -> Result<(), TargetError> {
-    match etag {
-        Some(seen) if seen != session.revision => Err(TargetError::StaleEtag {
-            current: session.revision,
-        }),
-        _ => Ok(()),
-    }
-}

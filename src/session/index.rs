@@ -269,6 +269,17 @@ impl Index {
         self.heard_since.load(Ordering::Relaxed)
     }
 
+    /// The last revision of a session. A restart changed every session that came
+    /// back, at the revision it reserved for it.
+    pub fn revision_of(&self, session: &Session) -> Revision {
+        match self.restart.get() {
+            Some(restart) if session.is_active() && session.revision <= restart.base => {
+                restart.derived(session.seq)
+            }
+            _ => session.revision,
+        }
+    }
+
     /// Whether a restart revoked the lease of a session.
     pub fn is_lease_revoked(&self, session: &Session) -> bool {
         let shown = session.lease.as_ref().map(|lease| lease.revision);

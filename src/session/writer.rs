@@ -190,7 +190,7 @@ impl Writer {
                     self.work(std::mem::take(&mut jobs))?;
                     read(&mut *self.store);
                 }
-                Message::Tick => {}
+                Message::Tick => self.upkeep.look_now(),
                 Message::Stop => flow = Flow::Stop,
             }
             let full = jobs.len() >= MAX_BATCH || flow == Flow::Stop;

@@ -33,6 +33,7 @@ impl Shower<'_> {
         let (id, work, _) = session.names.split();
         let spec = &*session.spec;
         let lease = session.lease.as_ref();
+        let revision = self.index.revision_of(session);
         pb::Session {
             session_id: id.to_owned(),
             work_id: work.to_owned(),
@@ -69,8 +70,8 @@ impl Shower<'_> {
             handle_used: view.live.handle_used,
             pid: session.process().map(|process| process.pid),
             counters: Some(counters(view.live.counters)),
-            revision: session.revision.0,
-            etag: session.revision.0.to_string(),
+            revision: revision.0,
+            etag: revision.0.to_string(),
             node: self.node.to_owned(),
             registry_id: self.registry_id.to_owned(),
             termination: session.record().map(record),
@@ -101,12 +102,17 @@ impl Shower<'_> {
             session: session.clone(),
             live: event.live,
         });
+        let session = view.as_ref().map(|view| pb::Session {
+            revision: event.revision.0,
+            etag: event.revision.0.to_string(),
+            ..self.session(view)
+        });
         pb::Event {
             revision: event.revision.0,
             time: Some(timestamp(event.at)),
             kind: kind(event.kind).into(),
             actor: Some(actor(&event.actor)),
-            session: view.as_ref().map(|view| self.session(view)),
+            session,
             creation_labels: view.map_or_else(Default::default, |v| labels(&v.session.spec.labels)),
             node: self.node.to_owned(),
             restart: event.restart.as_ref().map(|restart| pb::Restart {

@@ -37,7 +37,7 @@ impl Operation for Bind {
         if known.map_err(|_| BindError::RequestReused)? == Some(view.session.seq) {
             return Ok(view);
         }
-        crate::session::batch::check_etag(&view.session, self.etag)?;
+        batch.check_etag(&view.session, self.etag)?;
         let bound = view.session.episode_id();
         let same_episode = bound == Some(self.episode.as_str());
         let process = view.session.process();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::session::{
-    batch::{Batch, Call, Target, check_etag},
+    batch::{Batch, Call, Target},
     error::LeaseError,
     event::EventKind,
     index::View,
@@ -66,7 +66,7 @@ impl RenewLease {
         if repeated == Some(view.session.seq) {
             return Ok(one(view));
         }
-        check_etag(&view.session, self.etag)?;
+        batch.check_etag(&view.session, self.etag)?;
         let held_by_another = view.session.lease.as_ref().is_some_and(|held| {
             let revoked = batch.index.index().is_lease_revoked(&view.session);
             held.digest != self.lease.digest && !revoked

@@ -3,7 +3,7 @@
 use crate::{
     secret::{Handle, HandleDigest},
     session::{
-        batch::{Batch, Call, Target, check_etag},
+        batch::{Batch, Call, Target},
         error::{RotateError, TargetError},
         event::EventKind,
         index::{HandleMatch, View},
@@ -48,7 +48,7 @@ impl Operation for Rotate {
         let known = batch.repeated(self.call.request.as_ref());
         let repeats = known.map_err(|_| RotateError::RequestReused)? == Some(view.session.seq);
         if !repeats {
-            check_etag(&view.session, self.etag)?;
+            batch.check_etag(&view.session, self.etag)?;
         }
         let mut session = (*view.session).clone();
         let old = if repeats {

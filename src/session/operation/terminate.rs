@@ -4,7 +4,7 @@ use crate::{
     ids::WorkId,
     secret::LeaseDigest,
     session::{
-        batch::{Batch, Call, Ending, Target, check_etag},
+        batch::{Batch, Call, Ending, Target},
         error::{RemoveError, TargetError},
         event::EventKind,
         filter::Filter,
@@ -51,7 +51,7 @@ impl Operation for Terminate {
                 already: true,
             });
         }
-        check_etag(&view.session, self.etag)?;
+        batch.check_etag(&view.session, self.etag)?;
         let view = batch.end(&view, &self.ending, EventKind::Terminated, &self.call);
         Ok(Ended {
             view,

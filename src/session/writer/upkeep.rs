@@ -54,6 +54,11 @@ impl Upkeep {
         }
     }
 
+    /// Does what is done periodically in the next turn.
+    pub(super) fn look_now(&mut self) {
+        self.looked = 0;
+    }
+
     pub(super) fn ballast_released(&mut self) {
         self.ballast_out = true;
     }
