@@ -9,7 +9,7 @@ use episoded::session::state::{Status, TerminationReason};
 use super::equipment::{Registry, identity, registration};
 use crate::harness::within;
 
-const TTL: Duration = Duration::from_secs(300);
+const TTL: Duration = Duration::from_mins(5);
 const JUST_BEFORE: Duration = Duration::from_secs(299);
 const SECOND: Duration = Duration::from_secs(1);
 
