@@ -13,6 +13,7 @@ use std::{
 };
 
 use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tonic::{Code, Status, body::Body};
 
@@ -37,6 +38,13 @@ use super::{
 /// kilobytes.
 const MAX_IN_PROGRESS: usize = 16 * 1024;
 
+/// Bytes of a refused call's message that are waited for: what a client may send
+/// before it hears anything.
+const MAX_DISCARDED: usize = 64 * 1024;
+
+/// How long the rest of a refused call's message is waited for.
+const DISCARD_DEADLINE: Duration = Duration::from_secs(1);
+
 /// Bytes of an authorization value that are looked at.
 const MAX_AUTHORIZATION: usize = 128;
 
@@ -56,6 +64,15 @@ impl Drop for InProgress<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// A call that may go on.
+struct Admitted<'a> {
+    method: &'static Method,
+    /// None for health and reflection.
+    caller: Option<Caller>,
+    timeout: Option<Duration>,
+    _counted: InProgress<'a>,
 }
 
 impl Dispatcher {
@@ -82,40 +99,33 @@ impl Dispatcher {
     }
 
     /// Answers one call.
-    pub async fn call(&self, peer: &Arc<Peer>, request: Request<Incoming>) -> Response<Body> {
-        match self.admit(peer, request) {
-            Ok((method, request, timeout, _counted)) => {
-                let answer = self.services.call(method.service, request);
-                let answered = match timeout {
-                    Some(timeout) => tokio::time::timeout(timeout, answer).await,
-                    None => Ok(answer.await),
-                };
-                match answered {
-                    Ok(response) => give_reason(response),
-                    Err(_) => refuse(status::late()),
-                }
+    pub async fn call(&self, peer: &Arc<Peer>, mut request: Request<Incoming>) -> Response<Body> {
+        let admitted = match self.admit(peer, &request) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                discard(request.into_body()).await;
+                return refuse(refusal);
             }
-            Err(refusal) => refuse(refusal),
+        };
+        if let Some(caller) = admitted.caller {
+            request.extensions_mut().insert(caller);
+        }
+        let answer = self.services.call(admitted.method.service, request);
+        let answered = match admitted.timeout {
+            Some(timeout) => tokio::time::timeout(timeout, answer).await,
+            None => Ok(answer.await),
+        };
+        match answered {
+            Ok(response) => give_reason(response),
+            Err(_) => refuse(status::late()),
         }
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "private, and unpacked where it is made"
-    )]
     fn admit(
         &self,
         peer: &Arc<Peer>,
-        mut request: Request<Incoming>,
-    ) -> Result<
-        (
-            &'static Method,
-            Request<Incoming>,
-            Option<Duration>,
-            InProgress<'_>,
-        ),
-        Refusal,
-    > {
+        request: &Request<Incoming>,
+    ) -> Result<Admitted<'_>, Refusal> {
         let method = policy::find(request.uri().path()).ok_or_else(unknown_method)?;
         self.check_socket(method)?;
         let before = self.in_progress.fetch_add(1, Ordering::Relaxed);
@@ -127,7 +137,12 @@ impl Dispatcher {
             method.service,
             Service::Session | Service::Watch | Service::Admin
         ) {
-            return Ok((method, request, None, counted));
+            return Ok(Admitted {
+                method,
+                caller: None,
+                timeout: None,
+                _counted: counted,
+            });
         }
         let sessions = self.services.sessions().ok_or_else(status::not_serving)?;
         if self.draining.load(Ordering::Relaxed) {
@@ -139,12 +154,17 @@ impl Dispatcher {
             let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX / 2);
             sessions.now().awake + millis
         });
-        request.extensions_mut().insert(Caller {
+        let caller = Caller {
             peer: Arc::clone(peer),
             own,
             deadline,
-        });
-        Ok((method, request, timeout, counted))
+        };
+        Ok(Admitted {
+            method,
+            caller: Some(caller),
+            timeout,
+            _counted: counted,
+        })
     }
 
     fn check_socket(&self, method: &Method) -> Result<(), Refusal> {
@@ -201,6 +221,23 @@ impl Dispatcher {
             .and_then(|value| grpc_timeout(value.as_bytes()));
         Some(asked.map_or(self.call_timeout, |asked| asked.min(self.call_timeout)))
     }
+}
+
+/// Reads what a refused call still sends. A stream that is answered before it
+/// was read is reset by h2, and each frame that comes for it after that counts as
+/// an error: 64 of them would end the connection with all its calls.
+async fn discard(mut body: Incoming) {
+    let read = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
+            if bytes > MAX_DISCARDED {
+                return;
+            }
+        }
+    };
+    // What comes later than that is for h2 to judge.
+    let _ = tokio::time::timeout(DISCARD_DEADLINE, read).await;
 }
 
 fn is_replaced(sessions: &Sessions, digest: &HandleDigest) -> bool {

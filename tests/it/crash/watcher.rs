@@ -5,7 +5,7 @@ use std::sync::Arc;
 use episoded::proto::session as pb;
 
 use super::load::Shared;
-use super::watched::Heard;
+use super::watched::{DERIVED, Heard};
 use crate::harness::Client;
 
 /// What it heard so far, and its bookmark.
@@ -52,7 +52,7 @@ impl Watcher {
             .expect("an event has a kind");
         let session = event.session.map(|session| session.session_id);
         if let Some(id) = &session
-            && kind != "RECOVERED"
+            && !DERIVED.contains(&kind)
         {
             shared.with(|ledger| ledger.watched(id, event.revision));
         }
