@@ -1,1 +1,11 @@
-fn main() {}
+//! Tests of the real programs on real sockets.
+
+mod authorities;
+mod clients;
+mod crash;
+mod harness;
+mod registry;
+mod second_uid;
+mod session;
+mod starts;
+mod tidy;

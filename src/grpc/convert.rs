@@ -1,0 +1,6 @@
+//! Between wire and domain: parsed on the way in, shown on the way out.
+
+pub(super) mod fields;
+pub(super) mod filter;
+pub(super) mod request;
+pub(super) mod show;

@@ -1,0 +1,308 @@
+//! The way of every call: which method, from whom, until when.
+//!
+//! One dispatcher serves a socket. It refuses what the policy has no row for,
+//! finds the session of a handle, sets the deadline, passes the call on, and
+//! gives tonic's own errors their reason.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use tonic::{Code, Status, body::Body};
+
+use crate::{
+    reason::Reason,
+    secret::HandleDigest,
+    session::{
+        index::HandleMatch,
+        service::Sessions,
+        state::{Peer, Socket},
+    },
+};
+
+use super::{
+    caller::{Caller, Own},
+    policy::{self, Method, OnSession, Service},
+    services::Services,
+    status::{self, Refusal, handle_not_accepted},
+};
+
+/// Calls in progress at once; more are refused. A call in progress holds a few
+/// kilobytes.
+const MAX_IN_PROGRESS: usize = 16 * 1024;
+
+/// Bytes of an authorization value that are looked at.
+const MAX_AUTHORIZATION: usize = 128;
+
+/// See the module.
+pub struct Dispatcher {
+    services: Services,
+    socket: Socket,
+    call_timeout: Duration,
+    in_progress: AtomicUsize,
+    draining: AtomicBool,
+}
+
+/// Counts a call while it lasts.
+struct InProgress<'a>(&'a AtomicUsize);
+
+impl Drop for InProgress<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Dispatcher {
+    /// Dispatches the calls of one socket. `call_timeout` bounds every call that
+    /// answers once.
+    pub fn new(services: Services, socket: Socket, call_timeout: Duration) -> Self {
+        Self {
+            services,
+            socket,
+            call_timeout,
+            in_progress: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// The services behind it.
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// Refuses new calls from now on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Answers one call.
+    pub async fn call(&self, peer: &Arc<Peer>, request: Request<Incoming>) -> Response<Body> {
+        match self.admit(peer, request) {
+            Ok((method, request, timeout, _counted)) => {
+                let answer = self.services.call(method.service, request);
+                let answered = match timeout {
+                    Some(timeout) => tokio::time::timeout(timeout, answer).await,
+                    None => Ok(answer.await),
+                };
+                match answered {
+                    Ok(response) => give_reason(response),
+                    Err(_) => refuse(status::late()),
+                }
+            }
+            Err(refusal) => refuse(refusal),
+        }
+    }
+
+    #[expect(
+        clippy::type_complexity,
+        reason = "private, and unpacked where it is made"
+    )]
+    fn admit(
+        &self,
+        peer: &Arc<Peer>,
+        mut request: Request<Incoming>,
+    ) -> Result<
+        (
+            &'static Method,
+            Request<Incoming>,
+            Option<Duration>,
+            InProgress<'_>,
+        ),
+        Refusal,
+    > {
+        let method = policy::find(request.uri().path()).ok_or_else(unknown_method)?;
+        self.check_socket(method)?;
+        let before = self.in_progress.fetch_add(1, Ordering::Relaxed);
+        let counted = InProgress(&self.in_progress);
+        if before >= MAX_IN_PROGRESS {
+            return Err(status::busy());
+        }
+        if !matches!(method.service, Service::Session | Service::Admin) {
+            return Ok((method, request, None, counted));
+        }
+        let sessions = self.services.sessions().ok_or_else(status::not_serving)?;
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(status::not_serving());
+        }
+        let own = self.identify(method, sessions, request.headers())?;
+        let timeout = self.timeout(method, request.headers());
+        let deadline = timeout.map(|timeout| {
+            let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX / 2);
+            sessions.now().awake + millis
+        });
+        request.extensions_mut().insert(Caller {
+            peer: Arc::clone(peer),
+            own,
+            deadline,
+        });
+        Ok((method, request, timeout, counted))
+    }
+
+    fn check_socket(&self, method: &Method) -> Result<(), Refusal> {
+        let served = match (self.socket, method.on_session) {
+            (Socket::Session, OnSession::Refused) => {
+                let message = "this method is served on operator.sock only";
+                return Err(Refusal::new(Reason::OperatorOnly, message));
+            }
+            (Socket::Session, OnSession::IfConfigured) => self.services.has_reflection(),
+            _ => true,
+        };
+        if served {
+            Ok(())
+        } else {
+            Err(unknown_method())
+        }
+    }
+
+    /// The session of the handle that came with a call. On session.sock there
+    /// must be one.
+    fn identify(
+        &self,
+        method: &Method,
+        sessions: &Sessions,
+        headers: &HeaderMap,
+    ) -> Result<Option<Own>, Refusal> {
+        let mut values = headers.get_all(http::header::AUTHORIZATION).iter();
+        let value = match (values.next(), values.next()) {
+            (None, _) if self.socket == Socket::Session => return Err(handle_not_accepted()),
+            (None, _) => return Ok(None),
+            (Some(value), None) => value.as_bytes(),
+            (Some(_), Some(_)) => return Err(handle_not_accepted()),
+        };
+        let digest = sessions.digest_presented(bearer(value));
+        if let Some(view) = sessions.use_handle(&digest) {
+            return Ok(Some(Own {
+                digest,
+                view: Some(view),
+            }));
+        }
+        if method.repeats_rotation && is_replaced(sessions, &digest) {
+            return Ok(Some(Own { digest, view: None }));
+        }
+        Err(handle_not_accepted())
+    }
+
+    /// The shorter of the caller's deadline and ours; none for a stream.
+    fn timeout(&self, method: &Method, headers: &HeaderMap) -> Option<Duration> {
+        if !method.unary {
+            return None;
+        }
+        let asked = headers
+            .get("grpc-timeout")
+            .and_then(|value| grpc_timeout(value.as_bytes()));
+        Some(asked.map_or(self.call_timeout, |asked| asked.min(self.call_timeout)))
+    }
+}
+
+fn is_replaced(sessions: &Sessions, digest: &HandleDigest) -> bool {
+    matches!(sessions.by_handle(digest), Some(HandleMatch::Replaced(_)))
+}
+
+/// What stands behind `Bearer `; whatever else came takes the same way and is
+/// not a handle.
+fn bearer(value: &[u8]) -> &[u8] {
+    let value = &value[..value.len().min(MAX_AUTHORIZATION)];
+    match value.split_at_checked(7) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer ") => rest,
+        _ => b"",
+    }
+}
+
+/// A number of at most eight digits and a unit.
+fn grpc_timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(match unit {
+        b'H' => Duration::from_secs(number * 3600),
+        b'M' => Duration::from_secs(number * 60),
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        b'n' => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+fn unknown_method() -> Refusal {
+    Refusal::new(Reason::MethodUnknown, "no such method on this socket")
+}
+
+fn refuse(refusal: Refusal) -> Response<Body> {
+    Status::from(refusal).into_http()
+}
+
+/// Errors that tonic made itself come without a reason: they get theirs.
+fn give_reason(response: Response<Body>) -> Response<Body> {
+    let headers = response.headers();
+    let failed = headers.get("grpc-status").is_some_and(|code| code != "0");
+    if !failed || headers.contains_key("grpc-status-details-bin") {
+        return response;
+    }
+    let Some(bare) = Status::from_header_map(headers) else {
+        return response;
+    };
+    refuse(reason_for(&bare))
+}
+
+fn reason_for(bare: &Status) -> Refusal {
+    match bare.code() {
+        Code::OutOfRange | Code::ResourceExhausted => Refusal::new(
+            Reason::MessageTooLarge,
+            "the message is over the limit of this socket",
+        ),
+        Code::Internal | Code::InvalidArgument | Code::Unknown
+            if bare.message().contains("decode") || bare.message().contains("compress") =>
+        {
+            Refusal::new(Reason::MalformedMessage, "the message cannot be decoded")
+        }
+        Code::Unimplemented if bare.message().contains("ompress") => {
+            let message = "compressed messages are not accepted";
+            Refusal::new(Reason::MalformedMessage, message)
+        }
+        Code::NotFound => Refusal::new(Reason::MethodUnknown, "no such service"),
+        Code::Unimplemented => unknown_method(),
+        Code::Cancelled => Refusal::new(Reason::Cancelled, "the call was cancelled"),
+        Code::DeadlineExceeded => status::late(),
+        code => {
+            tracing::error!(?code, message = bare.message(), "status without a reason");
+            status::internal()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{bearer, grpc_timeout};
+
+    #[test]
+    fn only_a_bearer_value_is_a_handle() {
+        assert_eq!(bearer(b"Bearer H-1"), b"H-1");
+        assert_eq!(bearer(b"bearer H-1"), b"H-1");
+        for bad in ["", "H-1", "Basic H-1", "Bearer", "BearerH-1"] {
+            assert_eq!(bearer(bad.as_bytes()), b"", "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_digits_and_a_unit() {
+        assert_eq!(grpc_timeout(b"250m"), Some(Duration::from_millis(250)));
+        assert_eq!(
+            grpc_timeout(b"99999999H"),
+            Some(Duration::from_secs(99_999_999 * 3600))
+        );
+        for bad in ["", "m", "1", "123456789S", "-1S", "1x"] {
+            assert_eq!(grpc_timeout(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Who may call what: one row for every method. A method without a row is
+//! refused.
+
+/// The services, by who implements them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// `episoded.session.v1.SessionService`.
+    Session,
+    /// `episoded.admin.v1.AdminService`.
+    Admin,
+    /// `grpc.health.v1.Health`.
+    Health,
+    /// `grpc.reflection.v1.ServerReflection`.
+    ReflectionV1,
+    /// `grpc.reflection.v1alpha.ServerReflection`.
+    ReflectionV1Alpha,
+}
+
+/// What a method accepts on session.sock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnSession {
+    /// Nothing: the operator's.
+    Refused,
+    /// A call made with a session's own handle.
+    WithHandle,
+    /// Any call.
+    Open,
+    /// Any call, if the configuration says so.
+    IfConfigured,
+}
+
+/// One method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Method {
+    /// As in the request's path.
+    pub path: &'static str,
+    /// Who implements it.
+    pub service: Service,
+    /// What it accepts on session.sock.
+    pub on_session: OnSession,
+    /// Answers once, and so has a deadline of ours.
+    pub unary: bool,
+    /// A handle that was just replaced may still come with it.
+    pub repeats_rotation: bool,
+}
+
+const fn method(path: &'static str, service: Service, on_session: OnSession) -> Method {
+    Method {
+        path,
+        service,
+        on_session,
+        unary: true,
+        repeats_rotation: false,
+    }
+}
+
+const fn stream(path: &'static str, service: Service, on_session: OnSession) -> Method {
+    Method {
+        path,
+        service,
+        on_session,
+        unary: false,
+        repeats_rotation: false,
+    }
+}
+
+macro_rules! session {
+    ($name:literal) => {
+        concat!("/episoded.session.v1.SessionService/", $name)
+    };
+}
+
+macro_rules! admin {
+    ($name:literal) => {
+        concat!("/episoded.admin.v1.AdminService/", $name)
+    };
+}
+
+use OnSession::{IfConfigured, Open, Refused, WithHandle};
+use Service::{Admin, Health, ReflectionV1, ReflectionV1Alpha, Session};
+
+/// Every method that is served.
+pub const METHODS: &[Method] = &[
+    method(session!("RegisterSession"), Session, Refused),
+    method(session!("RegisterSessions"), Session, Refused),
+    method(session!("GetSession"), Session, Refused),
+    method(session!("LookupSession"), Session, WithHandle),
+    method(session!("ListSessions"), Session, Refused),
+    method(session!("BindEpisode"), Session, Refused),
+    method(session!("RenewLease"), Session, Refused),
+    Method {
+        repeats_rotation: true,
+        ..method(session!("RotateHandle"), Session, WithHandle)
+    },
+    method(session!("UpdateSession"), Session, Refused),
+    method(session!("HeartbeatSession"), Session, WithHandle),
+    method(session!("RequestStop"), Session, Refused),
+    method(session!("TerminateSession"), Session, WithHandle),
+    method(session!("TerminateSessions"), Session, Refused),
+    method(session!("RemoveSession"), Session, Refused),
+    stream(session!("WatchSessions"), Session, Refused),
+    method(session!("ListEvents"), Session, Refused),
+    method(admin!("GetServerInfo"), Admin, Refused),
+    stream(admin!("Backup"), Admin, Refused),
+    method(admin!("Shutdown"), Admin, Refused),
+    method("/grpc.health.v1.Health/Check", Health, Open),
+    method("/grpc.health.v1.Health/List", Health, Open),
+    stream("/grpc.health.v1.Health/Watch", Health, Open),
+    stream(
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        ReflectionV1,
+        IfConfigured,
+    ),
+    stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        ReflectionV1Alpha,
+        IfConfigured,
+    ),
+];
+
+/// The row of a path.
+pub fn find(path: &str) -> Option<&'static Method> {
+    METHODS.iter().find(|method| method.path == path)
+}

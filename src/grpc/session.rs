@@ -1,0 +1,396 @@
+//! `episoded.session.v1.SessionService`.
+
+mod lookup;
+mod pages;
+mod register;
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use crate::{
+    proto::session::{self as pb, session_service_server::SessionService},
+    reason::Reason,
+    secret::Handle,
+    session::{
+        index::View,
+        operation::{
+            Operation,
+            bind::Bind,
+            rotate::Rotate,
+            terminate::{Remove, Terminate},
+            update::RequestStop,
+        },
+        recovery,
+        service::Sessions,
+    },
+};
+
+use super::{
+    caller::Caller,
+    convert::{
+        fields,
+        request::{self, EndingFields},
+        show::{self, Shower},
+    },
+    status::{IntoRefusal, Refusal, Violations, no_session},
+    watch,
+};
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct SessionApi {
+    pub(super) sessions: Sessions,
+    pub(super) node: Arc<str>,
+    pub(super) draining: tokio::sync::watch::Receiver<bool>,
+}
+
+impl SessionApi {
+    /// Serves these sessions.
+    pub fn new(
+        sessions: Sessions,
+        node: &str,
+        draining: tokio::sync::watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            sessions,
+            node: node.into(),
+            draining,
+        }
+    }
+
+    pub(super) fn shower(&self) -> Shower<'_> {
+        Shower {
+            node: &self.node,
+            registry_id: self.sessions.registry_id().as_str(),
+            index: self.sessions.index(),
+        }
+    }
+
+    fn show(&self, view: &View) -> Option<pb::Session> {
+        Some(self.shower().session(view))
+    }
+
+    /// Waits for the writer; `name` is what the caller called the session.
+    async fn call<O>(&self, operation: O, caller: &Caller, name: &str) -> Result<O::Answer, Status>
+    where
+        O: Operation,
+        O::Error: IntoRefusal,
+    {
+        let answer = self.sessions.call(operation, caller.deadline).await;
+        answer.map_err(|error| error.into_refusal(name).into())
+    }
+}
+
+fn refused(bad: Violations) -> Status {
+    bad.into_refusal().into()
+}
+
+#[tonic::async_trait]
+impl SessionService for SessionApi {
+    async fn register_session(
+        &self,
+        request: Request<pb::RegisterSessionRequest>,
+    ) -> Result<Response<pb::RegisterSessionResponse>, Status> {
+        let caller = Caller::of(request.extensions())?.clone();
+        let register = request::register(request.into_inner(), &self.sessions, &caller)?;
+        let name = register.id.clone();
+        let done = self.call(register, &caller, name.as_str()).await?;
+        Ok(Response::new(self.registered(&done)))
+    }
+
+    async fn register_sessions(
+        &self,
+        request: Request<pb::RegisterSessionsRequest>,
+    ) -> Result<Response<pb::RegisterSessionsResponse>, Status> {
+        let caller = Caller::of(request.extensions())?.clone();
+        let answer = self
+            .register_many(request.into_inner().requests, &caller)
+            .await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<pb::GetSessionRequest>,
+    ) -> Result<Response<pb::GetSessionResponse>, Status> {
+        let id = request.into_inner().session_id;
+        let mut bad = Violations::default();
+        let parsed = fields::session_id("session_id", &id, &mut bad);
+        let parsed = parsed.ok_or_else(|| refused(bad))?;
+        let view = self
+            .sessions
+            .by_id(&parsed)
+            .ok_or_else(|| no_session(&id))?;
+        Ok(Response::new(pb::GetSessionResponse {
+            session: self.show(&view),
+        }))
+    }
+
+    async fn lookup_session(
+        &self,
+        request: Request<pb::LookupSessionRequest>,
+    ) -> Result<Response<pb::LookupSessionResponse>, Status> {
+        let caller = Caller::of(request.extensions())?.clone();
+        let view = self.lookup(request.into_inner(), &caller)?;
+        Ok(Response::new(pb::LookupSessionResponse {
+            session: self.show(&view),
+        }))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<pb::ListSessionsRequest>,
+    ) -> Result<Response<pb::ListSessionsResponse>, Status> {
+        Ok(Response::new(self.list(request.into_inner())?))
+    }
+
+    async fn bind_episode(
+        &self,
+        request: Request<pb::BindEpisodeRequest>,
+    ) -> Result<Response<pb::BindEpisodeResponse>, Status> {
+        let caller = Caller::of(request.extensions())?.clone();
+        let request = request.into_inner();
+        let target = caller.target(&request.session_id)?;
+        let mut bad = Violations::default();
+        let episode = fields::episode_id(&request.episode_id, &mut bad);
+        let request_id = fields::request_id(&request.request_id, &mut bad);
+        let etag = fields::etag(&request.etag, &mut bad);
+        let episode = episode
+            .filter(|_| bad.is_empty())
+            .ok_or_else(|| refused(bad))?;
+        let process = match request.pid {
+            None => None,
+            Some(pid) => Some(recovery::process(pid).ok_or_else(|| no_process(pid))?),
+        };
+        let call = caller.call(request_id, || request::body_of(&self.sessions, &request));
+        let bind = Bind {
+            target,
+            episode,
+            process,
+            etag,
+            call,
+        };
+        let view = self.call(bind, &caller, &request.session_id).await?;
+        Ok(Response::new(pb::BindEpisodeResponse {
+            session: self.show(&view),
+        }))
+    }
+
+    async fn renew_lease(
+        &self,
+        request: Request<pb::RenewLeaseRequest>,
+    ) -> Result<Response<pb::RenewLeaseResponse>, Status> {
+        let caller = Caller::of(request.extensions())?.clone();
+        let request = request.into_inner();
+        let name = request.session_id.clone();
+        let renew = request::renew(request, &self.sessions, &caller)?;
+        let done = self.call(renew, &caller, &name).await?;
+        Ok(Response::new(pb::RenewLeaseResponse {
+            renewed: done.count,
+            session: done.view.and_then(|view| self.show(&view)),
+            revision: done.revision.0,
+        }))
+    }
+
+    async fn rotate_handle(
+        &self,
+        request: Request<pb::RotateHandleRequest>,
+    ) -> Result<Response<pb::RotateHandleResponse>, Status> {
+        let caller = Caller::of(request.extensions())?.clone();
+        let request = request.into_inner();
+        let target = caller.target(&request.session_id)?;
+        let mut bad = Violations::default();
+        let request_id = fields::request_id(&request.request_id, &mut bad);
+        let etag = fields::etag(&request.etag, &mut bad);
+        if !bad.is_empty() {
+            return Err(refused(bad));
+        }
+        let handle = Handle::random();
+        let digest = self.sessions.digest_handle(&handle);
+        let call = caller.call(request_id, || request::body_of(&self.sessions, &request));
+        let rotate = Rotate {
+            target,
+            handle,
+            digest,
+            etag,
+            call,
+        };
+        let done = self.call(rotate, &caller, &request.session_id).await?;
+        let session = self.shower().session_with(&done.view, Some(&done.handle));
+        Ok(Response::new(pb::RotateHandleResponse {
+            session: Some(session),
+        }))
+    }
+
+    async fn update_session(
+        &self,
+        request: Request<pb::UpdateSessionRequest>,
+    ) -> Result<Response<pb::UpdateSessionResponse>, Status> {
+        let caller = Caller::of(request.extensions())?.clone();
+        let request = request.into_inner();
+        let name = request.session_id.clone();
+        let update = request::update(request, &self.sessions, &caller)?;
+        let view = self.call(update, &caller, &name).await?;
+        Ok(Response::new(pb::UpdateSessionResponse {
+            session: self.show(&view),
+        }))
+    }
+
+    async fn heartbeat_session(
+        &self,
+        request: Request<pb::HeartbeatSessionRequest>,
+    ) -> Result<Response<pb::HeartbeatSessionResponse>, Status> {
+        let caller = Caller::of(request.extensions())?.clone();
+        let request = request.into_inner();
+        let counters = request::totals(request.counters);
+        let view = match caller.target(&request.session_id)? {
+            crate::session::batch::Target::Own(_) => caller.own_view()?.clone(),
+            crate::session::batch::Target::Named(id) => {
+                let view = self
+                    .sessions
+                    .by_id(&id)
+                    .ok_or_else(|| no_session(id.as_str()))?;
+                if !view.session.is_active() {
+                    let ended = crate::session::error::TargetError::Terminated(view.session);
+                    return Err(ended.into_refusal(id.as_str()).into());
+                }
+                view
+            }
+        };
+        let heard = self.sessions.heartbeat(view.session.seq, counters);
+        let view = heard.ok_or_else(super::status::handle_not_accepted)?;
+        let session = &view.session;
+        Ok(Response::new(pb::HeartbeatSessionResponse {
+            status: show::status(session.status()).into(),
+            stop_requested: session.stop_requested(),
+            expire_time: session
+                .expires
+                .map(|deadline| show::timestamp(deadline.wall)),
+            idle_timeout: session
+                .idle
+                .map(|idle| request::duration(idle.get().into())),
+            last_activity_time: Some(show::timestamp(view.live.last_wall)),
+        }))
+    }
+
+    async fn request_stop(
+        &self,
+        request: Request<pb::RequestStopRequest>,
+    ) -> Result<Response<pb::RequestStopResponse>, Status> {
+        let caller = Caller::of(request.extensions())?.clone();
+        let request = request.into_inner();
+        let target = caller.target(&request.session_id)?;
+        let mut bad = Violations::default();
+        let etag = fields::etag(&request.etag, &mut bad);
+        if !bad.is_empty() {
+            return Err(refused(bad));
+        }
+        let stop = RequestStop {
+            target,
+            etag,
+            call: caller.unnamed(),
+        };
+        let view = self.call(stop, &caller, &request.session_id).await?;
+        Ok(Response::new(pb::RequestStopResponse {
+            session: self.show(&view),
+        }))
+    }
+
+    async fn terminate_session(
+        &self,
+        request: Request<pb::TerminateSessionRequest>,
+    ) -> Result<Response<pb::TerminateSessionResponse>, Status> {
+        let caller = Caller::of(request.extensions())?.clone();
+        let request = request.into_inner();
+        let target = caller.target(&request.session_id)?;
+        let mut bad = Violations::default();
+        let etag = fields::etag(&request.etag, &mut bad);
+        let ending = EndingFields {
+            reason: request.reason,
+            exit_classification: request.exit_classification,
+            exit_code: request.exit_code,
+            tokens_consumed: request.tokens_consumed,
+            detail: request.detail,
+            counters: request.counters,
+        };
+        let ending = request::ending(ending, &mut bad).filter(|_| bad.is_empty());
+        let ending = ending.ok_or_else(|| refused(bad))?;
+        let terminate = Terminate {
+            target,
+            ending,
+            etag,
+            call: caller.unnamed(),
+        };
+        let done = self.call(terminate, &caller, &request.session_id).await?;
+        Ok(Response::new(pb::TerminateSessionResponse {
+            session: self.show(&done.view),
+            already_terminated: done.already,
+        }))
+    }
+
+    async fn terminate_sessions(
+        &self,
+        request: Request<pb::TerminateSessionsRequest>,
+    ) -> Result<Response<pb::TerminateSessionsResponse>, Status> {
+        let caller = Caller::of(request.extensions())?.clone();
+        let many = request::terminate_many(request.into_inner(), &self.sessions, &caller)?;
+        let done = self.call(many, &caller, "").await?;
+        Ok(Response::new(pb::TerminateSessionsResponse {
+            session_ids: done
+                .views
+                .iter()
+                .map(|view| view.session.id().to_owned())
+                .collect(),
+            remaining: done.remaining,
+            revision: done.revision.0,
+        }))
+    }
+
+    async fn remove_session(
+        &self,
+        request: Request<pb::RemoveSessionRequest>,
+    ) -> Result<Response<pb::RemoveSessionResponse>, Status> {
+        let caller = Caller::of(request.extensions())?.clone();
+        let request = request.into_inner();
+        let target = caller.target(&request.session_id)?;
+        let mut bad = Violations::default();
+        let etag = fields::etag(&request.etag, &mut bad);
+        if !bad.is_empty() {
+            return Err(refused(bad));
+        }
+        let remove = Remove {
+            target,
+            etag,
+            call: caller.unnamed(),
+        };
+        let view = self.call(remove, &caller, &request.session_id).await?;
+        Ok(Response::new(pb::RemoveSessionResponse {
+            session: self.show(&view),
+        }))
+    }
+
+    type WatchSessionsStream = watch::Stream;
+
+    async fn watch_sessions(
+        &self,
+        request: Request<pb::WatchSessionsRequest>,
+    ) -> Result<Response<Self::WatchSessionsStream>, Status> {
+        Ok(Response::new(watch::begin(self, request.into_inner())?))
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<pb::ListEventsRequest>,
+    ) -> Result<Response<pb::ListEventsResponse>, Status> {
+        Ok(Response::new(self.events(request.into_inner()).await?))
+    }
+}
+
+fn no_process(pid: i32) -> Refusal {
+    Refusal::new(
+        Reason::ProcessNotFound,
+        format!("no process {pid} in the daemon's namespace"),
+    )
+    .about("process", &pid.to_string())
+}

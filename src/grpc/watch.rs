@@ -1,0 +1,213 @@
+//! Watching: a cursor over the feed, for each watcher.
+//!
+//! An answer carries what happened within a few milliseconds. A watcher that
+//! falls behind is served from the journal; nothing is queued for it.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+use tokio_stream::{Stream as _, wrappers::ReceiverStream};
+use tonic::Status;
+
+use crate::{
+    proto::session as pb,
+    session::{
+        event::Event,
+        filter::EventFilter,
+        state::{Revision, Seq},
+    },
+};
+
+use super::{
+    convert::filter,
+    session::SessionApi,
+    status::{IntoRefusal, Refusal, Violations},
+};
+
+/// Events in one answer at most.
+const MAX_EVENTS: usize = 256;
+
+/// Sessions in one part of a snapshot.
+const SNAPSHOT_PART: usize = 256;
+
+/// For so long an answer gathers what else happens.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// Without a matching event the bookmark moves at least this often, so that a
+/// watcher of little does not fall behind what is kept.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(10);
+
+/// What a watcher receives.
+pub(super) type Stream =
+    Pin<Box<dyn tokio_stream::Stream<Item = Result<pb::WatchSessionsResponse, Status>> + Send>>;
+
+/// Begins to watch; refuses before the first answer what cannot be served.
+pub(super) fn begin(api: &SessionApi, wire: pb::WatchSessionsRequest) -> Result<Stream, Refusal> {
+    use pb::watch_sessions_request::Start;
+    let mut bad = Violations::default();
+    let filter = filter::watch_filter(wire.filter, &mut bad).filter(|_| bad.is_empty());
+    let Some(filter) = filter else {
+        return Err(bad.into_refusal());
+    };
+    let registry = api.sessions.registry_id().as_str();
+    if !wire.registry_id.is_empty() && wire.registry_id != registry {
+        return Err(crate::session::error::ResumeError::RegistryChanged.into_refusal(""));
+    }
+    let (cursor, snapshot) = match wire.start {
+        None | Some(Start::Snapshot(false)) => (api.sessions.revision(), false),
+        Some(Start::Snapshot(true)) => (api.sessions.revision(), true),
+        Some(Start::AfterRevision(revision)) => {
+            let revision = Revision(revision);
+            api.sessions
+                .check_resume(revision)
+                .map_err(|error| error.into_refusal(""))?;
+            (revision, false)
+        }
+    };
+    let (answers, stream) = mpsc::channel(2);
+    let watcher = Watcher {
+        api: api.clone(),
+        filter,
+        cursor,
+        answers,
+    };
+    tokio::spawn(watcher.run(snapshot));
+    let stream = ReceiverStream::new(stream);
+    debug_assert_eq!(stream.size_hint().0, 0);
+    Ok(Box::pin(stream))
+}
+
+struct Watcher {
+    api: SessionApi,
+    filter: EventFilter,
+    cursor: Revision,
+    answers: mpsc::Sender<Result<pb::WatchSessionsResponse, Status>>,
+}
+
+/// The watcher went away, or was told why it ends.
+struct Over;
+
+impl Watcher {
+    async fn run(mut self, snapshot: bool) {
+        let mut newest = self.api.sessions.subscribe();
+        let mut draining = self.api.draining.clone();
+        let begun = if snapshot {
+            self.snapshot().await
+        } else {
+            self.bookmark().await
+        };
+        if begun.is_err() {
+            return;
+        }
+        loop {
+            if self.catch_up().await.is_err() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = self.answers.closed() => return,
+                () = async { let _ = draining.wait_for(|draining| *draining).await; } => {
+                    let _ = self.finish().await;
+                    return;
+                }
+                moved = async { newest.wait_for(|newest| *newest > self.cursor).await.is_ok() } => {
+                    if !moved {
+                        return;
+                    }
+                    tokio::time::sleep(GATHER).await;
+                }
+            }
+        }
+    }
+
+    async fn send(&self, answer: pb::WatchSessionsResponse) -> Result<(), Over> {
+        self.answers.send(Ok(answer)).await.map_err(|_| Over)
+    }
+
+    fn answer(&self) -> pb::WatchSessionsResponse {
+        pb::WatchSessionsResponse {
+            through: self.cursor.0,
+            registry_id: self.api.sessions.registry_id().as_str().to_owned(),
+            ..Default::default()
+        }
+    }
+
+    /// Tells where the watch begins.
+    async fn bookmark(&self) -> Result<(), Over> {
+        self.send(self.answer()).await
+    }
+
+    /// The live sessions that match, in parts.
+    async fn snapshot(&self) -> Result<(), Over> {
+        let mut after = Seq::default();
+        loop {
+            let slice = self.api.sessions.index().after(after, SNAPSHOT_PART);
+            let Some(last) = slice.last() else { break };
+            after = last.session.seq;
+            let shower = self.api.shower();
+            let wanted = slice.iter().filter(|view| {
+                view.session.is_active() && self.filter.matches_session(&view.session)
+            });
+            let part: Vec<_> = wanted.map(|view| shower.session(view)).collect();
+            if !part.is_empty() {
+                self.send(pb::WatchSessionsResponse {
+                    snapshot: part,
+                    ..self.answer()
+                })
+                .await?;
+            }
+        }
+        self.send(pb::WatchSessionsResponse {
+            snapshot_complete: true,
+            ..self.answer()
+        })
+        .await
+    }
+
+    /// Sends everything up to now.
+    async fn catch_up(&mut self) -> Result<(), Over> {
+        let mut told = tokio::time::Instant::now();
+        while self.cursor < self.api.sessions.revision() {
+            let read = self
+                .api
+                .sessions
+                .events_after(self.cursor, MAX_EVENTS)
+                .await;
+            let (events, through) = match read {
+                Ok(found) => found,
+                Err(error) => {
+                    let status: Status = error.into_refusal("").into();
+                    let _ = self.answers.send(Err(status)).await;
+                    return Err(Over);
+                }
+            };
+            self.cursor = through.max(self.cursor);
+            let events = self.matching(&events);
+            if !events.is_empty() || told.elapsed() > BOOKMARK_EVERY {
+                told = tokio::time::Instant::now();
+                self.send(pb::WatchSessionsResponse {
+                    events,
+                    ..self.answer()
+                })
+                .await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn matching(&self, events: &[Arc<Event>]) -> Vec<pb::Event> {
+        let shower = self.api.shower();
+        let wanted = events.iter().filter(|event| self.filter.matches(event));
+        wanted.map(|event| shower.event(event)).collect()
+    }
+
+    /// The last answer of a daemon that stops.
+    async fn finish(&mut self) -> Result<(), Over> {
+        self.catch_up().await?;
+        self.send(pb::WatchSessionsResponse {
+            r#final: true,
+            ..self.answer()
+        })
+        .await
+    }
+}

@@ -1,0 +1,85 @@
+//! What happened: one event per revision.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::{
+    clock::BootId,
+    session::state::{Actor, Live, Revision, Seq, Session},
+};
+
+/// What kind of change an event tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// Registered.
+    Created,
+    /// Bound to its episode.
+    Bound,
+    /// Its lease was shown.
+    LeaseRenewed,
+    /// A restart revoked its lease.
+    LeaseRevoked,
+    /// Labels or deadlines changed.
+    Updated,
+    /// Its handle was replaced.
+    HandleRotated,
+    /// Asked to stop.
+    StopRequested,
+    /// Ended.
+    Terminated,
+    /// Ended to make room.
+    Evicted,
+    /// Its registration was taken back.
+    Removed,
+    /// Came back after a restart.
+    Recovered,
+    /// The daemon restarted.
+    Restarted,
+}
+
+/// A restart of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restart {
+    /// The boot it happened in.
+    pub boot_id: BootId,
+    /// Starts of this registry, this one included.
+    pub incarnation: u64,
+    /// Sessions that were live.
+    pub live: u64,
+    /// The first registration that the range of derived revisions covers.
+    pub first_seq: Seq,
+    /// The newest revision before the restart: the session of sequence `s` has
+    /// the derived revision `base + 1 + s - first_seq`.
+    pub base: Revision,
+}
+
+impl Restart {
+    /// The revision at which watchers see that a session came back.
+    pub fn derived(&self, seq: Seq) -> Revision {
+        Revision(self.base.0 + 1 + (seq.0 - self.first_seq.0))
+    }
+}
+
+/// One change to the registry.
+#[derive(Debug)]
+pub struct Event {
+    /// Its number.
+    pub revision: Revision,
+    /// The same session's event before it; 0: none.
+    pub previous: Revision,
+    /// What it tells.
+    pub kind: EventKind,
+    /// When, since the epoch.
+    pub at: u64,
+    /// Who did it.
+    pub actor: Actor,
+    /// The session after the change; none for a restart.
+    pub session: Option<Arc<Session>>,
+    /// What had moved without a revision by then.
+    pub live: Live,
+    /// Present for a restart.
+    pub restart: Option<Restart>,
+    /// Its encoding for watchers, made by the first that needs it.
+    pub encoded: OnceLock<Bytes>,
+}

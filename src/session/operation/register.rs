@@ -1,0 +1,231 @@
+//! Registering sessions.
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use crate::{
+    ids::{EpisodeId, PublicName, SessionId, WorkId},
+    secret::{Handle, HandleDigest, LeaseDigest},
+    session::{
+        batch::{Batch, Call, Ending},
+        error::RegisterError,
+        event::EventKind,
+        index::View,
+        operation::Operation,
+        spec::Spec,
+        state::{
+            Counters, Deadline, ExitClassification, LeaseHold, LeaseShown, Names, Peer, Revision,
+            Seq, Session, Status, TerminationReason,
+        },
+    },
+};
+
+/// When a session is to end at the latest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// After the default time to live.
+    Default,
+    /// Never.
+    Never,
+    /// At a moment, since the epoch.
+    Wall(u64),
+    /// After a time.
+    After(Duration),
+}
+
+impl Until {
+    /// The deadline, counted from the batch's time.
+    pub fn deadline(self, batch: &Batch<'_>) -> Option<Deadline> {
+        let now = batch.now;
+        match self {
+            Self::Default if batch.limits.default_ttl.is_zero() => None,
+            Self::Default => Some(Deadline::after(now, batch.limits.default_ttl)),
+            Self::Never => None,
+            Self::Wall(wall) => {
+                let boot = now.boot + wall.saturating_sub(now.wall);
+                Some(Deadline { boot, wall })
+            }
+            Self::After(ttl) => Some(Deadline::after(now, ttl)),
+        }
+    }
+}
+
+/// A lease as a caller shows it.
+#[derive(Debug, Clone)]
+pub struct ShownLease {
+    /// What is kept of it.
+    pub digest: LeaseDigest,
+    /// Its public name; empty: none.
+    pub holder: PublicName,
+}
+
+/// A registration: one session to be.
+#[derive(Debug)]
+pub struct Register {
+    /// Its name.
+    pub id: SessionId,
+    /// What it works on.
+    pub work: WorkId,
+    /// What it shares with others; taken by the decision.
+    pub spec: Spec,
+    /// Its lease.
+    pub lease: Option<ShownLease>,
+    /// Its episode, if it is known already.
+    pub episode: Option<EpisodeId>,
+    /// Its deadline.
+    pub until: Until,
+    /// Its idle timeout, in milliseconds.
+    pub idle: Option<NonZeroU32>,
+    /// End the oldest sessions rather than refuse.
+    pub allow_eviction: bool,
+    /// Refuse when the work id has a live session.
+    pub exclusive_work: bool,
+    /// Its credential, made by the caller of the writer.
+    pub handle: Handle,
+    /// What is kept of the credential.
+    pub digest: HandleDigest,
+    /// Who registers it.
+    pub call: Call,
+}
+
+/// A registration that succeeded.
+#[derive(Debug)]
+pub struct Registered {
+    /// The session.
+    pub view: View,
+    /// Its handle; none if it was withheld.
+    pub handle: Option<Handle>,
+    /// Sessions ended to make room, oldest first.
+    pub evicted: Vec<View>,
+    /// The revision that has all of this.
+    pub revision: Revision,
+}
+
+impl Operation for Register {
+    type Answer = Registered;
+    type Error = RegisterError;
+
+    fn decide(&mut self, batch: &mut Batch<'_>) -> Result<Registered, RegisterError> {
+        let request = self.call.request.as_ref();
+        let known = batch
+            .repeated(request)
+            .map_err(|_| RegisterError::RequestReused)?;
+        match known {
+            Some(seq) => self.repeat(batch, seq),
+            None => self.register(batch),
+        }
+    }
+}
+
+impl Register {
+    fn repeat(&self, batch: &mut Batch<'_>, seq: Seq) -> Result<Registered, RegisterError> {
+        let view = batch.by_seq(seq).ok_or(RegisterError::Forgotten)?;
+        if !view.session.is_active() || view.live.handle_used {
+            let revision = view.session.revision;
+            return Ok(Registered {
+                view,
+                handle: None,
+                evicted: Vec::new(),
+                revision,
+            });
+        }
+        let mut session = (*view.session).clone();
+        session.handle = Some(self.digest);
+        let view = batch.put(session, view.live, EventKind::HandleRotated, &self.call);
+        Ok(self.answer(view, Vec::new()))
+    }
+
+    fn register(&mut self, batch: &mut Batch<'_>) -> Result<Registered, RegisterError> {
+        if batch.by_id(&self.id).is_some() {
+            return Err(RegisterError::Exists);
+        }
+        if self.exclusive_work
+            && let Some(session) = batch.live_of_work(&self.work)
+        {
+            return Err(RegisterError::WorkBusy(session));
+        }
+        let evicted = self.make_room(batch)?;
+        let session = self.session(batch);
+        let view = batch.insert(session, self.work.clone(), self.id.clone(), &self.call);
+        Ok(self.answer(view, evicted))
+    }
+
+    fn make_room(&self, batch: &mut Batch<'_>) -> Result<Vec<View>, RegisterError> {
+        let limit = batch.limits.max_sessions;
+        let full = |batch: &Batch<'_>| batch.live_count() >= limit || !batch.has_room();
+        let mut evicted = Vec::new();
+        while full(batch) {
+            let oldest = if self.allow_eviction && limit > 0 {
+                batch.oldest_live()
+            } else {
+                None
+            };
+            let Some(oldest) = oldest else {
+                return Err(RegisterError::Quota { limit });
+            };
+            evicted.push(batch.end(&oldest, &eviction(), EventKind::Evicted, &self.call));
+        }
+        Ok(evicted)
+    }
+
+    fn session(&self, batch: &mut Batch<'_>) -> Session {
+        let now = batch.now;
+        let registrant: Arc<Peer> = Arc::clone(&self.call.actor.peer);
+        let lease = self.lease.as_ref().map(|lease| LeaseHold {
+            digest: lease.digest,
+            shown: batch.intern().shown(LeaseShown {
+                holder: lease.holder.clone(),
+                presenter: Arc::clone(&registrant),
+            }),
+            since: now.wall,
+            revision: Revision::default(),
+        });
+        let episode = self.episode.as_ref().map_or("", EpisodeId::as_str);
+        Session {
+            seq: batch.next_seq(),
+            revision: Revision::default(),
+            created: now.wall,
+            names: Names::new(self.id.as_str(), self.work.as_str(), episode),
+            spec: batch.intern().spec(self.spec.clone()),
+            registrant,
+            handle: Some(self.digest),
+            lease,
+            expires: self.until.deadline(batch),
+            idle: self.idle,
+            extra: None,
+        }
+    }
+
+    fn answer(&self, view: View, evicted: Vec<View>) -> Registered {
+        debug_assert_eq!(view.session.status(), Status::Active);
+        let revision = view.session.revision;
+        Registered {
+            view,
+            handle: Some(self.handle.clone()),
+            evicted,
+            revision,
+        }
+    }
+}
+
+fn eviction() -> Ending {
+    Ending {
+        reason: TerminationReason::Evicted,
+        detail: "".into(),
+        exit_classification: ExitClassification::Cancelled,
+        exit_code: None,
+        tokens_consumed: None,
+        counters: Counters::default(),
+    }
+}
+
+/// Many registrations in one commit; each succeeds or fails alone.
+pub struct RegisterMany(pub Vec<Register>);
+
+impl Operation for RegisterMany {
+    type Answer = Vec<Result<Registered, RegisterError>>;
+    type Error = std::convert::Infallible;
+
+    fn decide(&mut self, batch: &mut Batch<'_>) -> Result<Self::Answer, Self::Error> {
+        Ok(self.0.iter_mut().map(|item| item.decide(batch)).collect())
+    }
+}

@@ -1,0 +1,409 @@
+//! From a journal to a serving registry.
+//!
+//! Reads every session into the index, rebases deadlines onto this boot, revokes
+//! leases with one `restarted` event, ends what cannot have survived, and hands
+//! over to the writer. Nothing is served before it is done.
+
+use std::{num::NonZeroU32, path::Path, sync::Arc};
+
+use parking_lot::RwLock;
+
+use crate::{
+    clock::{BootId, Clock, Now},
+    ids::RegistryId,
+    session::{
+        batch::{Batch, Call, Ending, Numbers, Overlay},
+        event::{Event, EventKind, Restart},
+        expiry::{self, Agenda},
+        feed::Feed,
+        index::{Index, IndexWriter, Interner, View},
+        limits::{Limits, MAX_REQUEST_IDS, REQUEST_ID_MS},
+        requests::Requests,
+        state::{
+            Actor, Counters, Deadline, ExitClassification, Live, Peer, Process, Revision, Seq,
+            Session, Socket, TerminationReason,
+        },
+        store::{AppendError, Change, Meta, ReadError, Start, Store, Stored},
+        writer::{Parts, Tally, Writer},
+    },
+};
+
+/// Slots the index has at most; a slot takes memory when its chunk is first used.
+const SLOTS: usize = 1 << 24;
+
+/// What to do with sessions that were live when the daemon went away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// Their episodes may well be alive.
+    #[default]
+    Keep,
+    /// End them all, with reason `daemon_restart`.
+    Terminate,
+}
+
+/// What a recovery needs to know.
+pub struct Setup {
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// The limits, shared with whoever changes them.
+    pub limits: Arc<RwLock<Limits>>,
+    /// What to do with live sessions.
+    pub policy: Policy,
+    /// The daemon as an actor.
+    pub daemon: Arc<Peer>,
+}
+
+/// A registry that can be served.
+pub struct Recovered {
+    /// What readers read.
+    pub index: Arc<Index>,
+    /// The newest events.
+    pub feed: Arc<Feed>,
+    /// The identity of the registry.
+    pub registry_id: RegistryId,
+    /// Starts of this registry, this one included.
+    pub incarnation: u64,
+    /// Version of the journal's schema.
+    pub schema: u32,
+    /// Counts that the writer keeps.
+    pub tally: Arc<RwLock<Tally>>,
+    /// The thread to be.
+    pub writer: Writer,
+    /// Live sessions that came back, and live ones that were ended.
+    pub came_back: (u64, u64),
+}
+
+/// A recovery failed; nothing was served.
+#[derive(Debug)]
+pub enum RecoveryError {
+    /// The journal cannot be read.
+    Read(ReadError),
+    /// The start cannot be written.
+    Append(AppendError),
+}
+
+impl std::fmt::Display for RecoveryError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Read(_) => "the registry cannot be read",
+            Self::Append(_) => "the start cannot be written to the registry",
+        })
+    }
+}
+
+impl std::error::Error for RecoveryError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Read(error) => Some(error),
+            Self::Append(error) => Some(error),
+        }
+    }
+}
+
+impl From<ReadError> for RecoveryError {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+/// Brings a registry back.
+pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, RecoveryError> {
+    let now = setup.clock.now();
+    let boot_id = setup.clock.boot_id();
+    let meta = store.meta()?;
+    let (index, mut index_writer) = Index::new(SLOTS);
+    let mut interner = Interner::default();
+    let loaded = load(
+        &mut *store,
+        &mut index_writer,
+        &mut interner,
+        &meta,
+        &boot_id,
+        now,
+    )?;
+    let requests = recall(&mut *store, now)?;
+    let restart = restart_event(&meta, &loaded, &boot_id, &setup.daemon, now);
+    if let Some(restart) = &restart.restart {
+        index_writer.set_restart(restart.clone());
+    }
+    index_writer.set_heard_since(now.awake);
+    let mut numbers = Numbers {
+        seq: meta.seq,
+        revision: restart.revision,
+    };
+    let mut overlay = Overlay::default();
+    let limits = *setup.limits.read();
+    let mut batch = Batch {
+        overlay: &mut overlay,
+        index: &index_writer,
+        interner: &mut interner,
+        requests: &requests,
+        numbers: &mut numbers,
+        now,
+        limits,
+        daemon: &setup.daemon,
+        evict_from: &mut Seq::default(),
+    };
+    let ended = end_the_gone(&mut batch, setup.policy, loaded.same_boot);
+    let (mut changes, _) = overlay.into_parts();
+    let live = index_writer.index().counts().0;
+    changes.insert(0, Change::Note(Arc::clone(&restart)));
+    let incarnation = meta.incarnation + 1;
+    let start = Start {
+        incarnation,
+        boot_id,
+        now,
+    };
+    store
+        .start(&start, &changes)
+        .map_err(RecoveryError::Append)?;
+    let agenda = plan(&index_writer, now);
+    let feed = Arc::new(Feed::new(restart.revision));
+    let tally = Arc::new(RwLock::new(Tally {
+        compacted: meta.compacted,
+        ..Tally::default()
+    }));
+    let mut writer = Writer::new(Parts {
+        store,
+        index: index_writer,
+        interner,
+        requests,
+        limits: setup.limits,
+        clock: setup.clock,
+        agenda,
+        feed: Arc::clone(&feed),
+        numbers,
+        daemon: setup.daemon,
+        tally: Arc::clone(&tally),
+    });
+    writer.apply(&changes[1..], now);
+    Ok(Recovered {
+        index,
+        feed,
+        registry_id: meta.registry_id,
+        incarnation,
+        schema: meta.schema,
+        tally,
+        writer,
+        came_back: (live - ended, ended),
+    })
+}
+
+/// What was read.
+struct Loaded {
+    live: u64,
+    first_live: Option<Seq>,
+    last_live: Seq,
+    /// Live sessions with a process, and whether this boot started it.
+    same_boot: bool,
+}
+
+fn load(
+    store: &mut dyn Store,
+    index: &mut IndexWriter,
+    interner: &mut Interner,
+    meta: &Meta,
+    boot_id: &BootId,
+    now: Now,
+) -> Result<Loaded, ReadError> {
+    let same_boot = meta.boot_id.as_ref() == Some(boot_id);
+    let mut loaded = Loaded {
+        live: 0,
+        first_live: None,
+        last_live: Seq::default(),
+        same_boot,
+    };
+    let mut ended: Vec<(u64, Session, Live)> = Vec::new();
+    store.load(boot_id, interner, &mut |stored| {
+        let (session, live) = rebase(stored, meta, now);
+        match session.record() {
+            Some(record) => ended.push((record.ended, session, live)),
+            None => {
+                loaded.live += 1;
+                loaded.first_live.get_or_insert(session.seq);
+                loaded.last_live = session.seq;
+                index.insert(Arc::new(session), live);
+            }
+        }
+    })?;
+    ended.sort_by_key(|(at, session, _)| (*at, session.seq));
+    for (_, session, live) in ended {
+        index.insert(Arc::new(session), live);
+    }
+    Ok(loaded)
+}
+
+/// Puts the deadlines of a stored session onto this boot's clocks.
+fn rebase(stored: Stored, meta: &Meta, now: Now) -> (Session, Live) {
+    let Stored {
+        mut session,
+        mut live,
+        written,
+        same_boot,
+    } = stored;
+    if !same_boot {
+        let wall = now.wall.max(meta.alive.wall);
+        let rebase = |deadline: &mut Deadline| {
+            let left_then = deadline.boot.saturating_sub(written);
+            let left_now = deadline.wall.saturating_sub(wall);
+            deadline.boot = now.boot + left_then.min(left_now);
+        };
+        session.expires.as_mut().map(rebase);
+        if let Some(extra) = session.extra.as_mut() {
+            extra
+                .record
+                .as_mut()
+                .map(|record| &mut record.purge)
+                .map(rebase);
+            extra.rotated = None;
+        }
+    }
+    live.last_awake = now.awake.saturating_sub(silence(&live, meta, same_boot));
+    (session, live)
+}
+
+/// How long the daemon heard nothing of a session before it went away itself, in
+/// milliseconds; time that the daemon was away does not count.
+fn silence(live: &Live, meta: &Meta, same_boot: bool) -> u64 {
+    if same_boot {
+        meta.alive.awake.saturating_sub(live.last_awake)
+    } else {
+        meta.alive.wall.saturating_sub(live.last_wall)
+    }
+}
+
+fn recall(store: &mut dyn Store, now: Now) -> Result<Requests, ReadError> {
+    let mut requests = Requests::default();
+    let since = now.wall.saturating_sub(REQUEST_ID_MS);
+    store.requests(since, MAX_REQUEST_IDS, &mut |past| requests.recall(&past))?;
+    Ok(requests)
+}
+
+/// One durable event for all sessions that came back. It reserves one revision
+/// for each, by sequence number, so that watchers can resume in the middle.
+fn restart_event(
+    meta: &Meta,
+    loaded: &Loaded,
+    boot_id: &BootId,
+    daemon: &Arc<Peer>,
+    now: Now,
+) -> Arc<Event> {
+    let first_seq = loaded.first_live.unwrap_or_default();
+    let span = loaded
+        .first_live
+        .map_or(0, |first| loaded.last_live.0 - first.0 + 1);
+    Arc::new(Event {
+        revision: Revision(meta.revision.0 + span + 1),
+        previous: Revision::default(),
+        kind: EventKind::Restarted,
+        at: now.wall,
+        actor: Actor {
+            peer: Arc::clone(daemon),
+            request_id: None,
+        },
+        session: None,
+        live: Live::default(),
+        restart: Some(Restart {
+            boot_id: boot_id.clone(),
+            incarnation: meta.incarnation + 1,
+            live: loaded.live,
+            first_seq,
+            base: meta.revision,
+        }),
+        encoded: std::sync::OnceLock::new(),
+    })
+}
+
+/// Ends sessions whose process is gone, or all of them.
+fn end_the_gone(batch: &mut Batch<'_>, policy: Policy, same_boot: bool) -> u64 {
+    const SLICE: usize = 4096;
+    let mut cursor = Seq::default();
+    let mut ended = 0;
+    loop {
+        let slice = batch.index.index().after(cursor, SLICE);
+        let Some(last) = slice.last() else {
+            return ended;
+        };
+        cursor = last.session.seq;
+        for view in slice.iter().filter(|view| view.session.is_active()) {
+            if let Some(ending) = fate(&view.session, policy, same_boot) {
+                let call: Call = batch.daemon_call();
+                batch.end(view, &ending, EventKind::Terminated, &call);
+                ended += 1;
+            }
+        }
+    }
+}
+
+/// How a live session ends at a start, if it does.
+fn fate(session: &Session, policy: Policy, same_boot: bool) -> Option<Ending> {
+    let (reason, detail) = match (policy, session.process()) {
+        (Policy::Terminate, _) => (TerminationReason::DaemonRestart, ""),
+        (Policy::Keep, Some(_)) if !same_boot => (TerminationReason::HostReboot, ""),
+        (Policy::Keep, Some(process)) if !is_running(process) => {
+            (TerminationReason::Crash, "process_gone")
+        }
+        (Policy::Keep, _) => return None,
+    };
+    Some(Ending {
+        reason,
+        detail: detail.into(),
+        exit_classification: ExitClassification::Failure,
+        exit_code: None,
+        tokens_consumed: None,
+        counters: Counters::default(),
+    })
+}
+
+/// Looks up a process by its id.
+pub fn process(pid: i32) -> Option<Process> {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
+    // The name may hold anything, parentheses and spaces included.
+    let stat = stat.ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace();
+    let state = fields.next()?;
+    let start = fields.nth(18)?.parse().ok()?;
+    (state != "Z" && state != "X").then_some(Process { pid, start })
+}
+
+fn is_running(bound: Process) -> bool {
+    process(bound.pid) == Some(bound)
+}
+
+/// Promises to look at every session that has a deadline.
+fn plan(index: &IndexWriter, now: Now) -> Agenda {
+    const SLICE: usize = 4096;
+    let mut agenda = Agenda::default();
+    let mut cursor = Seq::default();
+    let heard_since = index.index().heard_since();
+    loop {
+        let slice: Vec<View> = index.index().after(cursor, SLICE);
+        let Some(last) = slice.last() else {
+            return agenda;
+        };
+        cursor = last.session.seq;
+        for view in &slice {
+            if let Some(at) = expiry::look_at(&view.session, &view.live, heard_since, now) {
+                agenda.add(at, view.session.seq);
+            }
+        }
+    }
+}
+
+/// The daemon as an actor.
+pub fn daemon_peer(uid: u32, pid: i32) -> Arc<Peer> {
+    Arc::new(Peer {
+        uid,
+        pid,
+        program: "episoded".into(),
+        socket: Socket::Daemon,
+    })
+}
+
+/// An idle timeout in whole milliseconds.
+pub fn idle_millis(idle: std::time::Duration) -> Option<NonZeroU32> {
+    u32::try_from(idle.as_millis())
+        .ok()
+        .and_then(NonZeroU32::new)
+}

@@ -1,0 +1,152 @@
+//! Request ids and what they led to, for an hour or the last million.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::{
+    clock::Now,
+    session::{
+        limits::{MAX_REQUEST_IDS, REQUEST_ID_MS},
+        state::Seq,
+        store::{PastRequest, Request},
+    },
+};
+
+/// What is kept of a request id: 16 bytes of its hash.
+type Key = [u8; 16];
+
+/// The outcome of a named call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Digest of the call's body.
+    pub body: [u8; 16],
+    /// The session it was about; 0: many.
+    pub seq: Seq,
+    /// When, since the epoch.
+    pub at: u64,
+}
+
+/// Remembered request ids; the writer owns them.
+#[derive(Debug, Default)]
+pub struct Requests {
+    known: HashMap<Key, Outcome>,
+    order: VecDeque<(u64, Key)>,
+    since: u64,
+}
+
+impl Requests {
+    /// What a named call led to.
+    pub fn find(&self, request: &Request) -> Option<Outcome> {
+        self.known.get(&key(request)).copied()
+    }
+
+    /// Remembers a call that was just answered.
+    pub fn remember(&mut self, request: &Request, seq: Seq, now: Now) {
+        let outcome = Outcome {
+            body: request.body,
+            seq,
+            at: now.wall,
+        };
+        let key = key(request);
+        self.known.insert(key, outcome);
+        self.order.push_back((now.wall, key));
+        while self.order.len() > MAX_REQUEST_IDS {
+            self.forget_oldest();
+        }
+        self.forget_old(now);
+    }
+
+    /// Remembers a call found in the journal; calls come newest first.
+    pub fn recall(&mut self, past: &PastRequest) {
+        let key = key(&past.request);
+        let outcome = Outcome {
+            body: past.request.body,
+            seq: past.seq,
+            at: past.at,
+        };
+        if let std::collections::hash_map::Entry::Vacant(vacant) = self.known.entry(key) {
+            vacant.insert(outcome);
+            self.order.push_front((past.at, key));
+        }
+    }
+
+    /// Forgets what is older than an hour.
+    pub fn forget_old(&mut self, now: Now) {
+        let since = now.wall.saturating_sub(REQUEST_ID_MS);
+        while self.order.front().is_some_and(|(at, _)| *at < since) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((at, key)) = self.order.pop_front() {
+            if self.known.get(&key).is_some_and(|known| known.at == at) {
+                self.known.remove(&key);
+            }
+            self.since = at;
+        }
+    }
+
+    /// Request ids older than this, since the epoch, are no longer recognised.
+    pub fn since(&self, now: Now) -> u64 {
+        self.since.max(now.wall.saturating_sub(REQUEST_ID_MS))
+    }
+}
+
+fn key(request: &Request) -> Key {
+    let hash = blake3::hash(request.id.as_str().as_bytes());
+    let (head, _) = hash.as_bytes().split_at(16);
+    head.try_into().expect("a hash is longer than a key")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Requests;
+    use crate::{
+        clock::Now,
+        ids::RequestId,
+        session::{
+            state::Seq,
+            store::{PastRequest, Request},
+        },
+    };
+
+    fn request(name: &str) -> Request {
+        Request {
+            id: RequestId::parse(name).unwrap(),
+            body: [1; 16],
+        }
+    }
+
+    fn at(wall: u64) -> Now {
+        Now {
+            boot: 0,
+            awake: 0,
+            wall,
+        }
+    }
+
+    #[test]
+    fn a_request_id_is_remembered_for_an_hour() {
+        let mut requests = Requests::default();
+        let hour = 3_600_000;
+        requests.remember(&request("a"), Seq(7), at(hour));
+        requests.forget_old(at(2 * hour));
+        assert_eq!(requests.find(&request("a")).unwrap().seq, Seq(7));
+        requests.forget_old(at(2 * hour + 1));
+        assert_eq!(requests.find(&request("a")), None);
+        assert_eq!(requests.since(at(2 * hour + 1)), hour + 1);
+    }
+
+    #[test]
+    fn the_newest_outcome_wins_when_the_journal_is_read_backwards() {
+        let mut requests = Requests::default();
+        for (seq, at) in [(9, 20), (3, 10)] {
+            requests.recall(&PastRequest {
+                request: request("a"),
+                seq: Seq(seq),
+                at,
+            });
+        }
+        assert_eq!(requests.find(&request("a")).unwrap().seq, Seq(9));
+    }
+}

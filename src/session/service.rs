@@ -1,0 +1,558 @@
+//! The way in: what the rest of the daemon asks of sessions.
+//!
+//! A [`Sessions`] is a cheap handle. Reads are answered from the index; changes
+//! go to the writer and wait for its answer. When a caller goes away its change
+//! still completes.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{self, SyncSender, TrySendError},
+    },
+};
+
+use parking_lot::RwLock;
+use tokio::sync::{oneshot, watch};
+
+use crate::{
+    clock::{Clock, Now},
+    ids::{RegistryId, SessionId, WorkId},
+    secret::{DigestKey, Handle, HandleDigest, Lease, LeaseDigest},
+    session::{
+        error::{CallError, ResumeError},
+        event::Event,
+        feed::{Feed, Found},
+        filter::{EventFilter, Filter},
+        index::{HandleMatch, Index, View},
+        limits::{Limits, MAX_SCAN},
+        operation::{Operation, Pending, Settled},
+        recovery::Recovered,
+        state::{Counters, Revision, Seq},
+        store::{BackupProgress, Order, ReadError, Store},
+        writer::{Ended, Message, Tally},
+    },
+};
+
+/// Calls that can wait for the writer; more are refused.
+const QUEUE: usize = 4096;
+
+/// A cheap handle on the registry.
+#[derive(Clone)]
+pub struct Sessions {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    index: Arc<Index>,
+    feed: Arc<Feed>,
+    key: DigestKey,
+    clock: Arc<dyn Clock>,
+    limits: Arc<RwLock<Limits>>,
+    tally: Arc<RwLock<Tally>>,
+    registry_id: RegistryId,
+    incarnation: u64,
+    schema: u32,
+    queue: SyncSender<Message>,
+}
+
+/// The writer thread; joined at the end.
+pub struct WriterThread {
+    thread: std::thread::JoinHandle<Ended>,
+    ended: watch::Receiver<bool>,
+}
+
+impl WriterThread {
+    /// Resolves when the thread has ended, for whatever reason.
+    pub async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+
+    /// Waits for the thread; a panic counts as a failed store.
+    pub fn join(self) -> Ended {
+        self.thread.join().unwrap_or(Ended::StoreFailed)
+    }
+}
+
+/// A page of sessions.
+#[derive(Debug)]
+pub struct Page {
+    /// What matched, in order of registration.
+    pub views: Vec<View>,
+    /// Where the next page begins; none: there is none.
+    pub next: Option<Seq>,
+}
+
+/// A page of past events.
+#[derive(Debug)]
+pub struct History {
+    /// What matched, newest first.
+    pub events: Vec<Arc<Event>>,
+    /// Before which revision the next page begins; none: there is none.
+    pub next: Option<Revision>,
+}
+
+/// What the registry is.
+#[derive(Debug, Clone)]
+pub struct Info {
+    /// Its identity.
+    pub registry_id: RegistryId,
+    /// Its starts so far.
+    pub incarnation: u64,
+    /// Version of its schema.
+    pub schema: u32,
+    /// Live sessions.
+    pub live: u64,
+    /// Ended sessions that are remembered.
+    pub terminated: u64,
+    /// Its newest revision.
+    pub revision: Revision,
+    /// What the writer counts.
+    pub tally: Tally,
+    /// Its limits.
+    pub limits: Limits,
+}
+
+/// Starts the writer of a recovered registry.
+pub fn start(
+    recovered: Recovered,
+    key: DigestKey,
+    clock: Arc<dyn Clock>,
+    limits: Arc<RwLock<Limits>>,
+) -> std::io::Result<(Sessions, WriterThread)> {
+    let (queue, messages) = mpsc::sync_channel(QUEUE);
+    let (tell_ended, ended) = watch::channel(false);
+    let writer = recovered.writer;
+    let thread = std::thread::Builder::new()
+        .name("writer".into())
+        .spawn(move || {
+            let _told = TellOnDrop(tell_ended);
+            writer.run(&messages)
+        })?;
+    let shared = Shared {
+        index: recovered.index,
+        feed: recovered.feed,
+        key,
+        clock,
+        limits,
+        tally: recovered.tally,
+        registry_id: recovered.registry_id,
+        incarnation: recovered.incarnation,
+        schema: recovered.schema,
+        queue,
+    };
+    Ok((
+        Sessions {
+            shared: Arc::new(shared),
+        },
+        WriterThread { thread, ended },
+    ))
+}
+
+/// Tells that the thread ended even if it panicked.
+struct TellOnDrop(watch::Sender<bool>);
+
+impl Drop for TellOnDrop {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Sessions {
+    /// Hands a change to the writer and waits for what became of it. `deadline`
+    /// is on the awake clock: a call still waiting then is dropped unexecuted.
+    pub async fn call<O: Operation>(&self, operation: O, deadline: Option<u64>) -> Settled<O> {
+        let (job, answer) = Pending::new(operation, deadline);
+        self.send(Message::Job(job)).map_err(Refusal::into_call)?;
+        answer.await.unwrap_or(Err(CallError::Stopping))
+    }
+
+    fn send(&self, message: Message) -> Result<(), Refusal> {
+        self.shared
+            .queue
+            .try_send(message)
+            .map_err(|error| match error {
+                TrySendError::Full(_) => Refusal::Busy,
+                TrySendError::Disconnected(_) => Refusal::Stopping,
+            })
+    }
+
+    /// Reads the journal between two commits.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut dyn Store) -> T + Send + 'static,
+    ) -> Result<T, CallError<ReadError>> {
+        let (reply, answer) = oneshot::channel();
+        let read = Box::new(move |store: &mut dyn Store| {
+            let _ = reply.send(read(store));
+        });
+        self.send(Message::Read(read)).map_err(Refusal::into_call)?;
+        answer.await.map_err(|_| CallError::Stopping)
+    }
+
+    /// Asks the writer to look at what is due, now.
+    pub fn tick(&self) {
+        let _ = self.send(Message::Tick);
+    }
+
+    /// Asks the writer to write what is left and end.
+    pub fn stop(&self) {
+        let queue = self.shared.queue.clone();
+        // The queue may be full; the writer empties it.
+        let _ = queue.send(Message::Stop);
+    }
+
+    /// The time.
+    pub fn now(&self) -> Now {
+        self.shared.clock.now()
+    }
+
+    /// The session of that id, live or remembered.
+    pub fn by_id(&self, id: &SessionId) -> Option<View> {
+        self.shared.index.by_id(id.as_str(), self.now())
+    }
+
+    /// The live session of a handle, which counts as heard.
+    pub fn use_handle(&self, digest: &HandleDigest) -> Option<View> {
+        self.shared.index.use_handle(digest, self.now())
+    }
+
+    /// What a presented handle is good for.
+    pub fn by_handle(&self, digest: &HandleDigest) -> Option<HandleMatch> {
+        self.shared.index.by_handle(digest, self.now())
+    }
+
+    /// The newest live session of a work id.
+    pub fn by_work(&self, work: &WorkId) -> Option<View> {
+        self.shared.index.by_work(work.as_str(), self.now())
+    }
+
+    /// The session of a work id that ended last.
+    pub fn last_ended_of_work(&self, work: &WorkId) -> Option<View> {
+        self.shared
+            .index
+            .last_ended_of_work(work.as_str(), self.now())
+    }
+
+    /// The newest live session of an episode.
+    pub fn by_episode(&self, episode: &str) -> Option<View> {
+        self.shared.index.by_episode(episode, self.now())
+    }
+
+    /// The session of an episode that ended last.
+    pub fn last_ended_of_episode(&self, episode: &str) -> Option<View> {
+        self.shared.index.last_ended_of_episode(episode, self.now())
+    }
+
+    /// Notes a heartbeat.
+    pub fn heartbeat(&self, seq: Seq, counters: Counters) -> Option<View> {
+        self.shared.index.heartbeat(seq, counters, self.now())
+    }
+
+    /// The next page of sessions registered after `after`.
+    pub fn list(&self, filter: &Filter, after: Seq, limit: usize) -> Page {
+        const SLICE: usize = 1024;
+        let now = self.now();
+        let mut views = Vec::new();
+        let mut cursor = after;
+        let mut looked_at = 0;
+        loop {
+            let slice = self.shared.index.after(cursor, SLICE.min(limit.max(1)));
+            if slice.is_empty() {
+                return Page { views, next: None };
+            }
+            for view in slice {
+                cursor = view.session.seq;
+                looked_at += 1;
+                if !view.session.is_forgotten(now) && filter.matches(&view, &self.shared.index) {
+                    views.push(view);
+                }
+                if views.len() >= limit || looked_at >= MAX_SCAN {
+                    return Page {
+                        views,
+                        next: Some(cursor),
+                    };
+                }
+            }
+        }
+    }
+
+    /// The newest revision.
+    pub fn revision(&self) -> Revision {
+        self.shared.index.revision()
+    }
+
+    /// The index, to ask how a session's lease stands.
+    pub fn index(&self) -> &Index {
+        &self.shared.index
+    }
+
+    /// What is kept of a handle.
+    pub fn digest_handle(&self, handle: &Handle) -> HandleDigest {
+        self.shared.key.handle(handle)
+    }
+
+    /// What would be kept of whatever was presented as a handle.
+    pub fn digest_presented(&self, bytes: &[u8]) -> HandleDigest {
+        self.shared.key.presented(bytes)
+    }
+
+    /// What is kept of the body of a named request.
+    pub fn digest_body(&self, bytes: &[u8]) -> [u8; 16] {
+        self.shared.key.body(bytes)
+    }
+
+    /// What is kept of a lease.
+    pub fn digest_lease(&self, lease: &Lease) -> LeaseDigest {
+        self.shared.key.lease(lease)
+    }
+
+    /// The identity of the registry.
+    pub fn registry_id(&self) -> &RegistryId {
+        &self.shared.registry_id
+    }
+
+    /// What the registry is.
+    pub fn info(&self) -> Info {
+        let (live, terminated) = self.shared.index.counts();
+        Info {
+            registry_id: self.shared.registry_id.clone(),
+            incarnation: self.shared.incarnation,
+            schema: self.shared.schema,
+            live,
+            terminated,
+            revision: self.revision(),
+            tally: *self.shared.tally.read(),
+            limits: *self.shared.limits.read(),
+        }
+    }
+
+    /// Changes the limits from the next batch on.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.shared.limits.write() = limits;
+    }
+
+    /// Tells when the newest revision moves.
+    pub fn subscribe(&self) -> watch::Receiver<Revision> {
+        self.shared.feed.subscribe()
+    }
+
+    /// Whether a watch can start after `revision`.
+    pub fn check_resume(&self, revision: Revision) -> Result<(), ResumeError> {
+        let current = self.revision();
+        let oldest = self.shared.tally.read().compacted;
+        if revision > current {
+            Err(ResumeError::Unknown { current })
+        } else if revision < oldest {
+            Err(ResumeError::Compacted { oldest })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// At most `limit` events after `cursor`, oldest first, and how far they
+    /// reach: everything up to there has been seen.
+    pub async fn events_after(
+        &self,
+        cursor: Revision,
+        limit: usize,
+    ) -> Result<(Vec<Arc<Event>>, Revision), CallError<EventsError>> {
+        let newest = self.revision();
+        match self.shared.feed.after(cursor, limit) {
+            Found::Events(events) => {
+                let through = if events.len() < limit {
+                    newest.max(cursor)
+                } else {
+                    events.last().map_or(cursor, |event| event.revision)
+                };
+                let through = events
+                    .last()
+                    .map_or(through, |event| through.max(event.revision));
+                Ok((events, through))
+            }
+            Found::Older => self.older_events(cursor, limit).await,
+        }
+    }
+
+    async fn older_events(
+        &self,
+        cursor: Revision,
+        limit: usize,
+    ) -> Result<(Vec<Arc<Event>>, Revision), CallError<EventsError>> {
+        self.check_resume(cursor)
+            .map_err(|error| CallError::Refused(EventsError::Resume(error)))?;
+        let read = self
+            .read(move |store| store.events(cursor, Order::Forward, limit))
+            .await;
+        let stored = flatten(read)?;
+        let mut events = Vec::with_capacity(stored.len());
+        for event in stored {
+            if event.restart.is_some() {
+                self.expand_restart(&event, cursor, limit - events.len(), &mut events);
+                let through = events
+                    .last()
+                    .map_or(cursor, |last: &Arc<Event>| last.revision);
+                if events.len() >= limit {
+                    return Ok((events, through));
+                }
+            }
+            events.push(event);
+            if events.len() >= limit {
+                break;
+            }
+        }
+        let through = events.last().map_or(cursor, |last| last.revision);
+        Ok((events, through))
+    }
+
+    /// The sessions that came back at a restart, each at the revision that the
+    /// restart reserved for it.
+    fn expand_restart(
+        &self,
+        event: &Arc<Event>,
+        cursor: Revision,
+        limit: usize,
+        into: &mut Vec<Arc<Event>>,
+    ) {
+        let Some(restart) = &event.restart else {
+            return;
+        };
+        let span = event.revision.0.saturating_sub(restart.base.0 + 1);
+        let skipped = cursor.0.saturating_sub(restart.base.0).min(span);
+        let end = restart.first_seq.0 + span;
+        let mut after = Seq((restart.first_seq.0 + skipped).saturating_sub(1));
+        let mut left = limit;
+        while left > 0 {
+            let slice = self.shared.index.after(after, left.min(1024));
+            let Some(last) = slice.last() else { return };
+            after = last.session.seq;
+            for view in slice {
+                if view.session.seq.0 >= end {
+                    return;
+                }
+                let was_live = view.session.is_active() || view.session.revision > event.revision;
+                if was_live {
+                    into.push(came_back(event, restart, view));
+                    left -= 1;
+                }
+            }
+        }
+    }
+
+    /// Past events before a revision, newest first: looks at a bounded number.
+    pub async fn history(
+        &self,
+        filter: EventFilter,
+        before: Revision,
+        limit: usize,
+    ) -> Result<History, CallError<EventsError>> {
+        const SLICE: usize = 1000;
+        // Times of events may step back with the wall clock, but not by a day.
+        const CLOCK_STEP: u64 = 24 * 3_600_000;
+        let mut events = Vec::new();
+        let mut cursor = before;
+        let mut looked_at = 0;
+        loop {
+            let read = self
+                .read(move |store| store.events(cursor, Order::Backward, SLICE))
+                .await;
+            let slice = flatten(read)?;
+            if slice.is_empty() {
+                return Ok(History { events, next: None });
+            }
+            for event in slice {
+                cursor = event.revision;
+                looked_at += 1;
+                let too_old = filter
+                    .start
+                    .is_some_and(|start| event.at + CLOCK_STEP < start);
+                if filter.matches(&event) {
+                    events.push(event);
+                }
+                if events.len() >= limit || looked_at >= MAX_SCAN {
+                    return Ok(History {
+                        events,
+                        next: Some(cursor),
+                    });
+                }
+                if too_old {
+                    return Ok(History { events, next: None });
+                }
+            }
+        }
+    }
+
+    /// Begins a copy of the registry into a new file.
+    pub async fn backup_begin(&self, to: PathBuf) -> Result<(), CallError<ReadError>> {
+        let begun = self
+            .read(move |store| store.backup_begin(Path::new(&to)))
+            .await?;
+        begun.map_err(CallError::Refused)
+    }
+
+    /// Copies at most `pages` more.
+    pub async fn backup_step(&self, pages: u32) -> Result<BackupProgress, CallError<ReadError>> {
+        let step = self.read(move |store| store.backup_step(pages)).await?;
+        step.map_err(CallError::Refused)
+    }
+
+    /// Ends a copy, complete or not; it is closed when this returns.
+    pub async fn backup_end(&self) {
+        let _ = self.read(|store| store.backup_end()).await;
+    }
+}
+
+/// Past events cannot be had.
+#[derive(Debug)]
+pub enum EventsError {
+    /// The place to start at cannot be served.
+    Resume(ResumeError),
+    /// The journal cannot be read.
+    Read(ReadError),
+}
+
+enum Refusal {
+    Busy,
+    Stopping,
+}
+
+impl Refusal {
+    fn into_call<E>(self) -> CallError<E> {
+        match self {
+            Self::Busy => CallError::Busy,
+            Self::Stopping => CallError::Stopping,
+        }
+    }
+}
+
+fn flatten(
+    read: Result<Result<Vec<Arc<Event>>, ReadError>, CallError<ReadError>>,
+) -> Result<Vec<Arc<Event>>, CallError<EventsError>> {
+    match read {
+        Ok(Ok(events)) => Ok(events),
+        Ok(Err(error)) => Err(CallError::Refused(EventsError::Read(error))),
+        Err(CallError::Busy) => Err(CallError::Busy),
+        Err(_) => Err(CallError::Stopping),
+    }
+}
+
+fn came_back(event: &Event, restart: &crate::session::event::Restart, view: View) -> Arc<Event> {
+    use crate::session::event::EventKind;
+    let kind = if view.session.lease.is_some() {
+        EventKind::LeaseRevoked
+    } else {
+        EventKind::Recovered
+    };
+    Arc::new(Event {
+        revision: restart.derived(view.session.seq),
+        previous: Revision::default(),
+        kind,
+        at: event.at,
+        actor: event.actor.clone(),
+        session: Some(view.session),
+        live: view.live,
+        restart: None,
+        encoded: std::sync::OnceLock::new(),
+    })
+}

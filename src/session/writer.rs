@@ -1,0 +1,494 @@
+//! The one thread that changes sessions.
+//!
+//! It takes whatever waits, decides each call in order, appends the batch,
+//! commits once, and only then changes the index, publishes the events and
+//! answers. Between batches it ends what is due, forgets what was remembered long
+//! enough, and writes activity down.
+//!
+//! A commit that fails for certain leaves memory as it was, but for revocations:
+//! their handles are refused from that instant and the write is tried again until
+//! it lands. A commit whose outcome is unknown ends the thread, and with it the
+//! process.
+
+mod upkeep;
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::Duration,
+};
+
+use parking_lot::RwLock;
+use tracing::{error, warn};
+
+use crate::{
+    clock::{Clock, Now},
+    session::{
+        batch::{Batch, Call, Numbers, Overlay},
+        event::EventKind,
+        expiry::{self, Agenda},
+        feed::Feed,
+        index::{IndexWriter, Interner, View},
+        limits::Limits,
+        operation::{Job, Outcome},
+        requests::Requests,
+        state::{Peer, Revision, Seq, Session, Status},
+        store::{AppendError, Change, Request, Store},
+    },
+};
+
+/// Calls decided in one commit at most: bounds the wait of the first.
+const MAX_BATCH: usize = 512;
+
+/// How long the thread sleeps at most while a deadline is pending; timers stand
+/// still while the machine sleeps, so it looks again after waking.
+const PENDING_WAIT: Duration = Duration::from_millis(500);
+
+/// How long it sleeps at most otherwise.
+const IDLE_WAIT: Duration = Duration::from_secs(5);
+
+/// A read of the journal between two commits.
+pub type Read = Box<dyn FnOnce(&mut dyn Store) + Send>;
+
+/// What the thread is asked to do.
+pub enum Message {
+    /// Decide a call.
+    Job(Box<dyn Job>),
+    /// Read the journal.
+    Read(Read),
+    /// Look at what is due, now.
+    Tick,
+    /// Write what is left and end.
+    Stop,
+}
+
+/// Counts that only the writer knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Records purged before their TTL, because there were too many.
+    pub early_purges: u64,
+    /// Request ids older than this, since the epoch, are not recognised.
+    pub request_ids_since: u64,
+    /// Events up to this revision are no longer kept.
+    pub compacted: Revision,
+}
+
+/// Why the thread ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// The outcome of a commit is unknown.
+    StoreFailed,
+}
+
+/// A revocation that is not durable yet.
+#[derive(Debug)]
+struct Unwritten {
+    session: Arc<Session>,
+    view: View,
+    kind: EventKind,
+    call: Call,
+}
+
+/// See the module.
+pub struct Writer {
+    pub(super) store: Box<dyn Store>,
+    pub(super) index: IndexWriter,
+    pub(super) interner: Interner,
+    pub(super) requests: Requests,
+    pub(super) limits: Arc<RwLock<Limits>>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) agenda: Agenda,
+    pub(super) feed: Arc<Feed>,
+    pub(super) numbers: Numbers,
+    pub(super) daemon: Arc<Peer>,
+    pub(super) tally: Arc<RwLock<Tally>>,
+    pub(super) evict_from: Seq,
+    unwritten: Vec<Unwritten>,
+    upkeep: upkeep::Upkeep,
+}
+
+/// What a recovery hands over.
+pub(super) struct Parts {
+    pub store: Box<dyn Store>,
+    pub index: IndexWriter,
+    pub interner: Interner,
+    pub requests: Requests,
+    pub limits: Arc<RwLock<Limits>>,
+    pub clock: Arc<dyn Clock>,
+    pub agenda: Agenda,
+    pub feed: Arc<Feed>,
+    pub numbers: Numbers,
+    pub daemon: Arc<Peer>,
+    pub tally: Arc<RwLock<Tally>>,
+}
+
+impl Writer {
+    pub(super) fn new(parts: Parts) -> Self {
+        let now = parts.clock.now();
+        Self {
+            store: parts.store,
+            index: parts.index,
+            interner: parts.interner,
+            requests: parts.requests,
+            limits: parts.limits,
+            clock: parts.clock,
+            agenda: parts.agenda,
+            feed: parts.feed,
+            numbers: parts.numbers,
+            daemon: parts.daemon,
+            tally: parts.tally,
+            evict_from: Seq::default(),
+            unwritten: Vec::new(),
+            upkeep: upkeep::Upkeep::new(now),
+        }
+    }
+
+    /// Works until it is stopped or must stop. What still waits then is answered.
+    pub fn run(mut self, messages: &Receiver<Message>) -> Ended {
+        let mut ended = None;
+        while ended.is_none() {
+            ended = match self.turn(messages) {
+                Ok(Flow::Continue) => None,
+                Ok(Flow::Stop) => Some(self.finish()),
+                Err(fatal) => {
+                    error!(
+                        error = &fatal as &dyn std::error::Error,
+                        "commit failed, stopping"
+                    );
+                    Some(Ended::StoreFailed)
+                }
+            };
+        }
+        let outcome = match ended {
+            Some(Ended::StoreFailed) => Outcome::Unknown,
+            _ => Outcome::Stopping,
+        };
+        while let Ok(message) = messages.try_recv() {
+            if let Message::Job(job) = message {
+                job.settle(outcome);
+            }
+        }
+        ended.unwrap_or(Ended::Stopped)
+    }
+
+    fn turn(&mut self, messages: &Receiver<Message>) -> Result<Flow, AppendError> {
+        let mut jobs: Vec<Box<dyn Job>> = Vec::new();
+        let mut flow = Flow::Continue;
+        let mut next = match messages.recv_timeout(self.wait()) {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return Ok(Flow::Stop),
+        };
+        while let Some(message) = next {
+            match message {
+                Message::Job(job) => jobs.push(job),
+                Message::Read(read) => {
+                    self.work(std::mem::take(&mut jobs))?;
+                    read(&mut *self.store);
+                }
+                Message::Tick => self.upkeep.look_now(),
+                Message::Stop => flow = Flow::Stop,
+            }
+            let full = jobs.len() >= MAX_BATCH || flow == Flow::Stop;
+            next = if full { None } else { messages.try_recv().ok() };
+        }
+        self.work(jobs)?;
+        self.upkeep()?;
+        Ok(flow)
+    }
+
+    fn wait(&self) -> Duration {
+        if self.has_upkeep() {
+            return Duration::ZERO;
+        }
+        let Some(next) = self.agenda.next() else {
+            return IDLE_WAIT;
+        };
+        let until = next.saturating_sub(self.clock.now().boot);
+        Duration::from_millis(until).min(PENDING_WAIT)
+    }
+
+    /// Decides and commits calls: together, but for those that must be alone.
+    fn work(&mut self, jobs: Vec<Box<dyn Job>>) -> Result<(), AppendError> {
+        let mut waiting = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            if job.is_alone() {
+                self.commit(std::mem::take(&mut waiting))?;
+                self.commit(vec![job])?;
+            } else {
+                waiting.push(job);
+            }
+        }
+        self.commit(waiting)
+    }
+
+    fn commit(&mut self, jobs: Vec<Box<dyn Job>>) -> Result<(), AppendError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let numbers = self.numbers;
+        let mut overlay = Overlay::default();
+        let mut decided = Vec::with_capacity(jobs.len());
+        for mut job in jobs {
+            if job.is_late(now) {
+                job.settle(Outcome::Late);
+                continue;
+            }
+            job.decide(&mut self.batch(&mut overlay, now));
+            decided.push(job);
+        }
+        match self.append(overlay, now) {
+            Ok(()) => settle(decided, Outcome::Committed),
+            Err(unknown @ AppendError::Unknown(_)) => {
+                settle(decided, Outcome::Unknown);
+                return Err(unknown);
+            }
+            Err(refused) => {
+                self.numbers = numbers;
+                warn!(
+                    error = &refused as &dyn std::error::Error,
+                    "batch not written"
+                );
+                let outcome = outcome_of(&refused);
+                let (revoking, others): (Vec<_>, Vec<_>) =
+                    decided.into_iter().partition(|job| job.revokes());
+                settle(others, outcome);
+                self.revoke(revoking)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides revocations again, alone, with the reserve released; those that
+    /// still cannot be written take effect in memory and are tried again.
+    fn revoke(&mut self, jobs: Vec<Box<dyn Job>>) -> Result<(), AppendError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        self.store.release_ballast();
+        self.upkeep.ballast_released();
+        let now = self.clock.now();
+        let numbers = self.numbers;
+        let mut overlay = Overlay::default();
+        let mut decided = Vec::with_capacity(jobs.len());
+        for mut job in jobs {
+            job.decide(&mut self.batch(&mut overlay, now));
+            decided.push(job);
+        }
+        let (changes, requests) = overlay.into_parts();
+        match self.append_parts(&changes, requests, now) {
+            Ok(()) => settle(decided, Outcome::Committed),
+            Err(unknown @ AppendError::Unknown(_)) => {
+                settle(decided, Outcome::Unknown);
+                return Err(unknown);
+            }
+            Err(refused) => {
+                self.numbers = numbers;
+                self.doom(changes);
+                settle(decided, outcome_of(&refused));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses the handles of sessions whose end or rotation is not durable.
+    fn doom(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            let Change::Put {
+                session,
+                live,
+                event: Some(event),
+                request,
+            } = change
+            else {
+                continue;
+            };
+            let mut doomed = (*session).clone();
+            if doomed.record().is_some() {
+                doomed.extra_mut().ending = true;
+            } else {
+                doomed.handle = None;
+                doomed.extra_mut().rotated = None;
+            }
+            let before = self.index.index().by_seq(session.seq);
+            doomed.revision = before.map_or(session.revision, |view| view.session.revision);
+            let doomed = Arc::new(doomed);
+            self.index.replace(Arc::clone(&doomed));
+            warn!(
+                session_id = doomed.id(),
+                "revocation not written yet, handle refused"
+            );
+            self.unwritten.push(Unwritten {
+                view: View {
+                    session: Arc::clone(&doomed),
+                    live,
+                },
+                session: doomed,
+                kind: event.kind,
+                call: Call {
+                    actor: event.actor.clone(),
+                    request,
+                },
+            });
+        }
+    }
+
+    /// Tries again to write revocations that took effect in memory only.
+    fn retry_unwritten(&mut self) -> Result<(), AppendError> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let numbers = self.numbers;
+        let mut overlay = Overlay::default();
+        let unwritten = std::mem::take(&mut self.unwritten);
+        for item in &unwritten {
+            // Somebody may have ended it durably in the meantime.
+            let current = self.index.index().by_seq(item.session.seq);
+            let Some(current) = current.filter(|view| view.session.status() != Status::Terminated)
+            else {
+                continue;
+            };
+            let mut batch = self.batch(&mut overlay, now);
+            let mut session = (*item.session).clone();
+            session.revision = current.session.revision;
+            session.extra_mut().ending = false;
+            batch.put(session, item.view.live, item.kind, &item.call);
+        }
+        match self.append(overlay, now) {
+            Ok(()) => Ok(()),
+            Err(unknown @ AppendError::Unknown(_)) => Err(unknown),
+            Err(_) => {
+                self.numbers = numbers;
+                self.unwritten = unwritten;
+                Ok(())
+            }
+        }
+    }
+
+    fn batch<'a>(&'a mut self, overlay: &'a mut Overlay, now: Now) -> Batch<'a> {
+        let limits = *self.limits.read();
+        Batch {
+            overlay,
+            index: &self.index,
+            interner: &mut self.interner,
+            requests: &self.requests,
+            numbers: &mut self.numbers,
+            now,
+            limits,
+            daemon: &self.daemon,
+            evict_from: &mut self.evict_from,
+        }
+    }
+
+    fn append(&mut self, overlay: Overlay, now: Now) -> Result<(), AppendError> {
+        let (changes, requests) = overlay.into_parts();
+        self.append_parts(&changes, requests, now)
+    }
+
+    fn append_parts(
+        &mut self,
+        changes: &[Change],
+        requests: Vec<(Request, Seq)>,
+        now: Now,
+    ) -> Result<(), AppendError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.store.append(changes, now)?;
+        self.apply(changes, now);
+        for (request, seq) in requests {
+            self.requests.remember(&request, seq, now);
+        }
+        Ok(())
+    }
+
+    /// Shows what is durable.
+    pub(super) fn apply(&mut self, changes: &[Change], now: Now) {
+        let mut events = Vec::with_capacity(changes.len());
+        for change in changes {
+            let event = match change {
+                Change::Put {
+                    session,
+                    live,
+                    event,
+                    ..
+                } => {
+                    if event.is_some() {
+                        self.show(session, *live, now);
+                    }
+                    event
+                }
+                Change::Delete { seq, event } => {
+                    self.index.remove(*seq);
+                    event
+                }
+                Change::Note(event) => &Some(Arc::clone(event)),
+            };
+            events.extend(event.clone());
+        }
+        self.index.publish(self.numbers.revision);
+        if !events.is_empty() {
+            self.feed.publish(events, self.numbers.revision);
+        }
+    }
+
+    fn show(&mut self, session: &Arc<Session>, live: crate::session::state::Live, now: Now) {
+        let heard_since = self.index.index().heard_since();
+        let next = expiry::look_at(session, &live, heard_since, now);
+        let before = self.index.index().by_seq(session.seq);
+        let promised = before.as_ref().and_then(|old| {
+            (!old.session.record().is_some() || session.record().is_none())
+                .then(|| expiry::look_at(&old.session, &old.live, heard_since, now))
+                .flatten()
+        });
+        match before {
+            Some(_) => self.index.replace(Arc::clone(session)),
+            None => self.index.insert(Arc::clone(session), live),
+        }
+        if let Some(at) = next
+            && promised.is_none_or(|promised| at < promised)
+        {
+            self.agenda.add(at, session.seq);
+        }
+    }
+
+    fn finish(&mut self) -> Ended {
+        match self.flush_all() {
+            Ok(()) => Ended::Stopped,
+            Err(failed) => {
+                error!(
+                    error = &failed as &dyn std::error::Error,
+                    "last write failed"
+                );
+                Ended::StoreFailed
+            }
+        }
+    }
+}
+
+/// Whether the thread goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Continue,
+    Stop,
+}
+
+fn settle(jobs: Vec<Box<dyn Job>>, outcome: Outcome) {
+    for job in jobs {
+        job.settle(outcome);
+    }
+}
+
+fn outcome_of(error: &AppendError) -> Outcome {
+    match error {
+        AppendError::Full(_) => Outcome::DiskFull,
+        AppendError::Failed(_) => Outcome::StoreFailed,
+        AppendError::Unknown(_) => Outcome::Unknown,
+    }
+}

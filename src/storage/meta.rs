@@ -1,0 +1,95 @@
+//! What the registry knows about itself: names and values.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::{
+    clock::{BootId, Now},
+    ids::RegistryId,
+    session::{
+        state::{Revision, Seq},
+        store::Meta,
+    },
+};
+
+pub(super) const REGISTRY_ID: &str = "registry_id";
+pub(super) const INCARNATION: &str = "incarnation";
+pub(super) const BOOT_ID: &str = "boot_id";
+/// Events up to this revision are no longer kept.
+pub(super) const COMPACTED: &str = "compacted";
+/// Revisions among the kept ones that have no row, because a restart reserved
+/// them.
+pub(super) const RESERVED: &str = "reserved";
+/// Tells whether the digest key file belongs to this registry.
+pub(super) const KEY_FINGERPRINT: &str = "key_fingerprint";
+pub(super) const ALIVE_BOOT: &str = "alive_boot";
+pub(super) const ALIVE_AWAKE: &str = "alive_awake";
+pub(super) const ALIVE_WALL: &str = "alive_wall";
+
+/// Sets a value.
+pub(super) fn set(
+    connection: &Connection,
+    name: &str,
+    value: impl rusqlite::ToSql,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2)
+        ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    connection
+        .prepare_cached(sql)?
+        .execute(params![name, value])
+        .map(drop)
+}
+
+/// Reads a value.
+pub(super) fn get<T: rusqlite::types::FromSql>(
+    connection: &Connection,
+    name: &str,
+) -> rusqlite::Result<Option<T>> {
+    let sql = "SELECT value FROM meta WHERE name = ?1";
+    connection
+        .prepare_cached(sql)?
+        .query_row([name], |row| row.get(0))
+        .optional()
+}
+
+/// Reads a number; absent: 0.
+pub(super) fn number(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
+    Ok(get::<i64>(connection, name)?.unwrap_or(0) as u64)
+}
+
+/// Notes that the registry is alive.
+pub(super) fn set_alive(connection: &Connection, now: Now) -> rusqlite::Result<()> {
+    set(connection, ALIVE_BOOT, now.boot as i64)?;
+    set(connection, ALIVE_AWAKE, now.awake as i64)?;
+    set(connection, ALIVE_WALL, now.wall as i64)
+}
+
+/// Reads everything that a recovery asks for.
+pub(super) fn read(connection: &Connection, schema: u32) -> rusqlite::Result<Meta> {
+    let last = "SELECT seq FROM sqlite_sequence WHERE name = ?1";
+    let sequence = |table: &str| -> rusqlite::Result<u64> {
+        let found = connection
+            .prepare_cached(last)?
+            .query_row([table], |row| row.get::<_, i64>(0));
+        Ok(found.optional()?.unwrap_or(0) as u64)
+    };
+    let newest = "SELECT at FROM event ORDER BY revision DESC LIMIT 1";
+    let newest: Option<i64> = connection
+        .query_row(newest, [], |row| row.get(0))
+        .optional()?;
+    let registry_id: Option<String> = get(connection, REGISTRY_ID)?;
+    let boot_id: Option<String> = get(connection, BOOT_ID)?;
+    Ok(Meta {
+        registry_id: RegistryId::stored(&registry_id.unwrap_or_default()),
+        incarnation: number(connection, INCARNATION)?,
+        boot_id: boot_id.map(|id| BootId::new(&id)),
+        revision: Revision(sequence("event")?),
+        seq: Seq(sequence("session")?),
+        compacted: Revision(number(connection, COMPACTED)?),
+        alive: Now {
+            boot: number(connection, ALIVE_BOOT)?,
+            awake: number(connection, ALIVE_AWAKE)?,
+            wall: number(connection, ALIVE_WALL)?.max(newest.unwrap_or(0) as u64),
+        },
+        schema,
+    })
+}

@@ -1,0 +1,136 @@
+//! Putting a backup in the place of the registry.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{
+    key::sync_parent,
+    meta,
+    migrate::{self, APPLICATION_ID},
+    open::Files,
+};
+use crate::{ids::RegistryId, secret::DigestKey};
+
+/// A backup was not restored; the registry is as it was.
+#[derive(Debug)]
+pub enum RestoreError {
+    /// The file is no backup that this program and key can use.
+    Unusable(PathBuf, &'static str),
+    /// SQLite refused.
+    Sqlite(PathBuf, rusqlite::Error),
+    /// A file cannot be read, written or moved.
+    Io(PathBuf, std::io::Error),
+}
+
+impl fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unusable(path, why) => write!(f, "{} cannot be restored: {why}", path.display()),
+            Self::Sqlite(path, _) | Self::Io(path, _) => {
+                write!(f, "{} cannot be restored", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for RestoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unusable(..) => None,
+            Self::Sqlite(_, error) => Some(error),
+            Self::Io(_, error) => Some(error),
+        }
+    }
+}
+
+/// Checks a backup, gives it a registry id of its own, and puts it in the place
+/// of the registry, which is kept beside it under the answered name.
+pub fn restore(
+    backup: &Path,
+    files: &Files,
+    key: &DigestKey,
+) -> Result<Option<PathBuf>, RestoreError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |error| RestoreError::Io(path, error)
+    };
+    let fresh = files.registry.with_extension("db.restoring");
+    std::fs::copy(backup, &fresh).map_err(io(backup))?;
+    let prepared = prepare(&fresh, backup, key);
+    if prepared.is_err() {
+        let _ = std::fs::remove_file(&fresh);
+    }
+    prepared?;
+    let file = std::fs::File::open(&fresh).map_err(io(&fresh))?;
+    file.sync_all().map_err(io(&fresh))?;
+    let aside = move_aside(&files.registry)?;
+    std::fs::rename(&fresh, &files.registry).map_err(io(&files.registry))?;
+    sync_parent(&files.registry).map_err(io(&files.registry))?;
+    Ok(aside)
+}
+
+fn prepare(fresh: &Path, backup: &Path, key: &DigestKey) -> Result<(), RestoreError> {
+    let sqlite = |error| RestoreError::Sqlite(backup.to_owned(), error);
+    let unusable = |why| RestoreError::Unusable(backup.to_owned(), why);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(fresh, flags).map_err(sqlite)?;
+    let number =
+        |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+    if number("application_id").map_err(sqlite)? != APPLICATION_ID {
+        return Err(unusable("it is not a backup of a registry"));
+    }
+    if number("user_version").map_err(sqlite)? as u32 > migrate::newest() {
+        return Err(unusable("it was made by a newer episoded"));
+    }
+    let verdict: String = connection
+        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+        .map_err(sqlite)?;
+    if verdict != "ok" {
+        return Err(unusable("it is damaged"));
+    }
+    let bound: Option<Vec<u8>> = meta::get(&connection, meta::KEY_FINGERPRINT).map_err(sqlite)?;
+    if bound.as_deref() != Some(&key.fingerprint()) {
+        return Err(unusable(
+            "registry.key is of another registry: put the backup's own key back",
+        ));
+    }
+    meta::set(
+        &connection,
+        meta::REGISTRY_ID,
+        RegistryId::random().as_str(),
+    )
+    .map_err(sqlite)?;
+    connection
+        .pragma_update(None, "journal_mode", "DELETE")
+        .map_err(sqlite)
+}
+
+/// Keeps the registry, and its write-ahead log, under a name that is free.
+fn move_aside(registry: &Path) -> Result<Option<PathBuf>, RestoreError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |error| RestoreError::Io(path, error)
+    };
+    if !registry.exists() {
+        return Ok(None);
+    }
+    let name = |n: u32| registry.with_extension(format!("db.replaced-{n}"));
+    let aside = (1..)
+        .map(name)
+        .find(|path| !path.exists())
+        .expect("some name is free");
+    let wal = |path: &Path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push("-wal");
+        PathBuf::from(name)
+    };
+    std::fs::rename(registry, &aside).map_err(io(registry))?;
+    if wal(registry).exists() {
+        std::fs::rename(wal(registry), wal(&aside)).map_err(io(registry))?;
+    }
+    Ok(Some(aside))
+}

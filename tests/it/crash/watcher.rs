@@ -1,0 +1,65 @@
+//! A watcher that resumes where it was cut off.
+
+use std::sync::Arc;
+
+use episoded::proto::session as pb;
+
+use super::load::Shared;
+use super::watched::Heard;
+use crate::harness::Client;
+
+/// What it heard so far, and its bookmark.
+#[derive(Debug, Default)]
+pub struct Watcher {
+    pub heard: Vec<Heard>,
+    through: u64,
+    registry_id: String,
+}
+
+impl Watcher {
+    /// Follows until the connection breaks, or until everything up to the
+    /// revision was heard.
+    pub async fn follow(mut self, mut client: Client, shared: Arc<Shared>, until: u64) -> Self {
+        let request = pb::WatchSessionsRequest {
+            start: Some(pb::watch_sessions_request::Start::AfterRevision(
+                self.through,
+            )),
+            registry_id: self.registry_id.clone(),
+            filter: None,
+        };
+        let Ok(answers) = client.watch_sessions(request).await else {
+            return self;
+        };
+        let mut answers = answers.into_inner();
+        while self.through < until
+            && let Ok(Some(answer)) = answers.message().await
+        {
+            for event in answer.events {
+                self.hear(event, &shared);
+            }
+            assert!(answer.through >= self.through, "the bookmark moves on");
+            self.through = answer.through;
+            self.registry_id = answer.registry_id;
+        }
+        self
+    }
+
+    fn hear(&mut self, event: pb::Event, shared: &Shared) {
+        let kind = event
+            .kind()
+            .as_str_name()
+            .strip_prefix("EVENT_KIND_")
+            .expect("an event has a kind");
+        let session = event.session.map(|session| session.session_id);
+        if let Some(id) = &session
+            && kind != "RECOVERED"
+        {
+            shared.with(|ledger| ledger.watched(id, event.revision));
+        }
+        self.heard.push(Heard {
+            revision: event.revision,
+            kind,
+            session,
+        });
+    }
+}

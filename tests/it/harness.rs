@@ -1,0 +1,18 @@
+//! What every test that runs the real programs stands on.
+//!
+//! [`Daemon`] is a real `episoded` in a temporary directory of its own; it is
+//! killed and reaped when dropped. Nothing here sleeps: a start is over when the
+//! daemon says READY, an end when its output closes.
+
+mod call;
+mod daemon;
+mod dirs;
+mod tools;
+
+pub use call::{
+    Client, Refusal, bearer, connect, find, get, normal_end, of_work, own, refusal, register,
+    registration, within,
+};
+pub use daemon::{Builder, Daemon, Exit, Spawned};
+pub use dirs::Dirs;
+pub use tools::{need_root, need_tool, repository};

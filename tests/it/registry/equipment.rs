@@ -1,0 +1,354 @@
+//! A registry that a test can stop, start, age and break.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use episoded::clock::{BootId, Clock, Now};
+use episoded::ids::{PublicName, RegistryId, SessionId, WorkId};
+use episoded::secret::{DigestKey, Handle};
+use episoded::session::batch::{Call, Ending, Target};
+use episoded::session::error::{CallError, RegisterError, TargetError};
+use episoded::session::event::Event;
+use episoded::session::index::{Interner, View};
+use episoded::session::limits::Limits;
+use episoded::session::operation::register::{Register, Registered, Until};
+use episoded::session::operation::terminate::{Ended as EndedSession, Terminate};
+use episoded::session::recovery::{Policy, Setup, recover};
+use episoded::session::service::{Sessions, WriterThread, start};
+use episoded::session::spec::{Labels, Role, Spec};
+use episoded::session::state::{
+    Actor, Counters, ExitClassification, Peer, Revision, Socket, TerminationReason,
+};
+use episoded::session::store::{
+    AppendError, BackupProgress, Change, Meta, Order, PastRequest, ReadError, Start, Store, Stored,
+};
+use episoded::session::writer::Ended;
+use episoded::storage::{Files, Journal, read_or_make_key};
+use parking_lot::{Mutex, RwLock};
+
+use crate::harness::{Dirs, within};
+
+/// A clock that stands until it is moved.
+pub struct HandClock(Mutex<Now>);
+
+impl HandClock {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Now {
+            boot: 1_000_000,
+            awake: 900_000,
+            wall: 1_800_000_000_000,
+        })))
+    }
+
+    /// Time passes, awake.
+    pub fn advance(&self, by: Duration) {
+        let millis = by.as_millis() as u64;
+        let mut now = self.0.lock();
+        now.boot += millis;
+        now.awake += millis;
+        now.wall += millis;
+    }
+
+    /// Time passes while the machine sleeps.
+    pub fn sleep(&self, for_: Duration) {
+        let millis = for_.as_millis() as u64;
+        let mut now = self.0.lock();
+        now.boot += millis;
+        now.wall += millis;
+    }
+
+    /// Somebody sets the wall clock back.
+    pub fn set_back(&self, by: Duration) {
+        self.0.lock().wall -= by.as_millis() as u64;
+    }
+}
+
+impl Clock for HandClock {
+    fn now(&self) -> Now {
+        *self.0.lock()
+    }
+
+    fn boot_id(&self) -> BootId {
+        BootId::new("11111111-2222-4333-8444-555555555555")
+    }
+}
+
+/// How the next append fails.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault {
+    Full,
+    Failed,
+    Unknown,
+}
+
+/// The real journal, and a queue of failures for its appends.
+struct Faulty {
+    journal: Journal,
+    faults: Arc<Mutex<VecDeque<Fault>>>,
+}
+
+impl Store for Faulty {
+    fn append(&mut self, changes: &[Change], now: Now) -> Result<(), AppendError> {
+        let cause = || "a test wanted it".into();
+        match self.faults.lock().pop_front() {
+            Some(Fault::Full) => Err(AppendError::Full(cause())),
+            Some(Fault::Failed) => Err(AppendError::Failed(cause())),
+            Some(Fault::Unknown) => Err(AppendError::Unknown(cause())),
+            None => self.journal.append(changes, now),
+        }
+    }
+
+    fn meta(&mut self) -> Result<Meta, ReadError> {
+        self.journal.meta()
+    }
+
+    fn load(
+        &mut self,
+        boot: &BootId,
+        interner: &mut Interner,
+        visit: &mut dyn FnMut(Stored),
+    ) -> Result<(), ReadError> {
+        self.journal.load(boot, interner, visit)
+    }
+
+    fn requests(
+        &mut self,
+        since: u64,
+        limit: usize,
+        visit: &mut dyn FnMut(PastRequest),
+    ) -> Result<(), ReadError> {
+        self.journal.requests(since, limit, visit)
+    }
+
+    fn start(&mut self, start: &Start, changes: &[Change]) -> Result<(), AppendError> {
+        self.journal.start(start, changes)
+    }
+
+    fn events(
+        &mut self,
+        from: Revision,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Arc<Event>>, ReadError> {
+        self.journal.events(from, order, limit)
+    }
+
+    fn compact(
+        &mut self,
+        before: u64,
+        keep: u64,
+        limit: usize,
+    ) -> Result<Option<Revision>, AppendError> {
+        self.journal.compact(before, keep, limit)
+    }
+
+    fn alive(&mut self, now: Now) {
+        self.journal.alive(now);
+    }
+
+    fn release_ballast(&mut self) {
+        self.journal.release_ballast();
+    }
+
+    fn restore_ballast(&mut self) {
+        self.journal.restore_ballast();
+    }
+
+    fn backup_begin(&mut self, to: &Path) -> Result<(), ReadError> {
+        self.journal.backup_begin(to)
+    }
+
+    fn backup_step(&mut self, pages: u32) -> Result<BackupProgress, ReadError> {
+        self.journal.backup_step(pages)
+    }
+
+    fn backup_end(&mut self) {
+        self.journal.backup_end();
+    }
+
+    fn idle(&mut self) {
+        self.journal.idle();
+    }
+}
+
+/// A registry and its directory.
+pub struct Registry {
+    pub sessions: Sessions,
+    pub clock: Arc<HandClock>,
+    dirs: Dirs,
+    limits: Limits,
+    faults: Arc<Mutex<VecDeque<Fault>>>,
+    thread: WriterThread,
+}
+
+impl Registry {
+    pub fn new(limits: Limits) -> Self {
+        Self::open(Dirs::new(), HandClock::new(), limits)
+    }
+
+    fn open(dirs: Dirs, clock: Arc<HandClock>, limits: Limits) -> Self {
+        let key: DigestKey =
+            read_or_make_key(&dirs.state().join("registry.key")).expect("the key is made");
+        let journal = Journal::open(&Files::in_dir(&dirs.state()), &key).expect("it opens");
+        let faults = Arc::default();
+        let store = Faulty {
+            journal,
+            faults: Arc::clone(&faults),
+        };
+        let shared = Arc::new(RwLock::new(limits));
+        let setup = Setup {
+            clock: clock.clone(),
+            limits: Arc::clone(&shared),
+            policy: Policy::Keep,
+            daemon: peer(Socket::Daemon),
+        };
+        let recovered = recover(Box::new(store), setup).expect("it comes back");
+        let (sessions, thread) =
+            start(recovered, key, clock.clone(), shared).expect("the writer starts");
+        Self {
+            sessions,
+            clock,
+            dirs,
+            limits,
+            faults,
+            thread,
+        }
+    }
+
+    /// Stops it and starts it again on the same journal.
+    pub fn restart(self) -> Self {
+        self.sessions.stop();
+        let ended = self.thread.join();
+        assert!(matches!(ended, Ended::Stopped), "{ended:?}");
+        Self::open(self.dirs, self.clock, self.limits)
+    }
+
+    /// Starts it again on the same journal after its writer ended by itself.
+    pub async fn restart_after_failure(self) -> Self {
+        within(self.thread.ended()).await;
+        let ended = self.thread.join();
+        assert!(matches!(ended, Ended::StoreFailed), "{ended:?}");
+        Self::open(self.dirs, self.clock, self.limits)
+    }
+
+    /// Lets the writer look at what is due. It looks after it has answered, so
+    /// the second of two answers comes after the look of the first.
+    pub async fn look(&self) {
+        self.sessions.tick();
+        for _ in 0..2 {
+            let unknown = self.terminate("no-such-session").await;
+            unknown.expect_err("it changes nothing");
+        }
+    }
+
+    /// The next appends fail so, in this order.
+    pub fn fail(&self, faults: &[Fault]) {
+        self.faults.lock().extend(faults);
+    }
+
+    pub async fn register(
+        &self,
+        id: &str,
+        work: &str,
+    ) -> Result<Registered, CallError<RegisterError>> {
+        let operation = registration(&self.sessions, id, work);
+        within(self.sessions.call(operation, None)).await
+    }
+
+    pub async fn terminate(&self, id: &str) -> Result<EndedSession, CallError<TargetError>> {
+        within(self.sessions.call(termination(id), None)).await
+    }
+
+    pub fn get(&self, id: &str) -> Option<View> {
+        self.sessions.by_id(&session_id(id))
+    }
+
+    /// The sessions that the handle opens.
+    pub fn opened_by(&self, handle: &Handle) -> Option<View> {
+        let digest = self.sessions.digest_handle(handle);
+        self.sessions.use_handle(&digest)
+    }
+}
+
+pub fn session_id(id: &str) -> SessionId {
+    SessionId::parse(id).expect("a session id")
+}
+
+pub fn work_id(work: &str) -> WorkId {
+    WorkId::parse(work).expect("a work id")
+}
+
+fn no_name() -> PublicName {
+    PublicName::parse("").expect("a name may be absent")
+}
+
+fn peer(socket: Socket) -> Arc<Peer> {
+    Arc::new(Peer {
+        uid: 1000,
+        pid: 4711,
+        program: "test".into(),
+        socket,
+    })
+}
+
+fn call() -> Call {
+    let actor = Actor {
+        peer: peer(Socket::Operator),
+        request_id: None,
+    };
+    Call {
+        actor,
+        request: None,
+    }
+}
+
+pub fn registration(sessions: &Sessions, id: &str, work: &str) -> Register {
+    let handle = Handle::random();
+    let digest = sessions.digest_handle(&handle);
+    Register {
+        id: session_id(id),
+        work: work_id(work),
+        spec: Spec {
+            role: Role::Implementer,
+            policy_resolved_ref: no_name(),
+            capability_manifest_hash: None,
+            coordination_id: no_name(),
+            parent_session_id: None,
+            pcac_policy: None,
+            pointer_only_waiver: None,
+            labels: Labels::default(),
+        },
+        lease: None,
+        episode: None,
+        until: Until::Default,
+        idle: None,
+        allow_eviction: false,
+        exclusive_work: false,
+        handle,
+        digest,
+        call: call(),
+    }
+}
+
+pub fn termination(id: &str) -> Terminate {
+    Terminate {
+        target: Target::Named(session_id(id)),
+        ending: Ending {
+            reason: TerminationReason::Normal,
+            detail: "".into(),
+            exit_classification: ExitClassification::Success,
+            exit_code: Some(0),
+            tokens_consumed: None,
+            counters: Counters::default(),
+        },
+        etag: None,
+        call: call(),
+    }
+}
+
+/// The identity stays over restarts.
+pub fn identity(registry: &Registry) -> RegistryId {
+    registry.sessions.registry_id().clone()
+}

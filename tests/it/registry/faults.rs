@@ -1,0 +1,103 @@
+//! What a store that fails leaves.
+
+use std::time::Duration;
+
+use episoded::session::error::{CallError, TargetError};
+use episoded::session::limits::Limits;
+use episoded::session::state::Status;
+
+use super::equipment::{Fault, Registry};
+
+#[tokio::test]
+async fn a_failure_before_the_commit_refuses_the_call_and_leaves_memory_as_it_was() {
+    for (fault, error) in [
+        (Fault::Full, CallError::DiskFull),
+        (Fault::Failed, CallError::StoreFailed),
+    ] {
+        let registry = Registry::new(Limits::default());
+        registry
+            .register("before", "work")
+            .await
+            .expect("it registers");
+        let info = registry.sessions.info();
+        registry.fail(&[fault]);
+        let refused = registry.register("s", "work").await;
+        assert_eq!(refused.expect_err("it is not written"), error);
+        assert!(registry.get("s").is_none());
+        let after = registry.sessions.info();
+        assert_eq!((after.live, after.revision), (info.live, info.revision));
+        assert!(registry.get("before").is_some(), "reads go on");
+
+        let registered = registry.register("s", "work").await;
+        let handle = registered
+            .expect("it registers now")
+            .handle
+            .expect("its handle");
+        let registry = registry.restart();
+        assert!(registry.opened_by(&handle).is_some(), "and is durable");
+        assert!(registry.get("before").is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_commit_of_unknown_outcome_ends_the_writer_and_the_next_start_finds_out() {
+    let registry = Registry::new(Limits::default());
+    registry
+        .register("before", "work")
+        .await
+        .expect("it registers");
+    registry.fail(&[Fault::Unknown]);
+    let unknown = registry.register("s", "work").await;
+    assert_eq!(
+        unknown.expect_err("nobody knows"),
+        CallError::OutcomeUnknown
+    );
+    let refused = registry.register("later", "work").await;
+    assert_eq!(refused.expect_err("nothing is taken"), CallError::Stopping);
+    let registry = registry.restart_after_failure().await;
+    assert!(registry.get("before").is_some());
+    assert!(registry.get("s").is_none() && registry.get("later").is_none());
+    registry.register("s", "work").await.expect("it registers");
+}
+
+#[tokio::test]
+async fn an_end_that_cannot_be_written_refuses_the_handle_and_is_tried_until_it_lands() {
+    let registry = Registry::new(Limits::default());
+    let registered = registry.register("s", "work").await;
+    let handle = registered
+        .expect("it registers")
+        .handle
+        .expect("its handle");
+    assert!(registry.opened_by(&handle).is_some());
+    // The writer frees the reserve and tries once more before it gives up.
+    registry.fail(&[Fault::Full, Fault::Full]);
+    let refused = registry.terminate("s").await;
+    assert_eq!(refused.expect_err("it is not written"), CallError::DiskFull);
+    assert!(
+        registry.opened_by(&handle).is_none(),
+        "refused from that instant"
+    );
+    let ending = registry.get("s").expect("it is there").session;
+    assert_eq!(ending.status(), Status::Ending);
+
+    registry.clock.advance(Duration::from_secs(5));
+    registry.look().await;
+    let ended = registry.get("s").expect("it is there").session;
+    assert_eq!(ended.status(), Status::Terminated);
+    let registry = registry.restart();
+    assert!(registry.opened_by(&handle).is_none());
+    let ended = registry.get("s").expect("it is remembered").session;
+    assert_eq!(ended.status(), Status::Terminated);
+}
+
+#[tokio::test]
+async fn a_refused_call_writes_nothing() {
+    let registry = Registry::new(Limits::default());
+    let before = registry.sessions.revision();
+    let refused = registry.terminate("unknown").await;
+    assert_eq!(
+        refused.expect_err("there is none"),
+        CallError::Refused(TargetError::NotFound)
+    );
+    assert_eq!(registry.sessions.revision(), before);
+}

@@ -1,0 +1,110 @@
+//! Many threads on one registry.
+
+use std::collections::BTreeSet;
+
+use episoded::session::filter::Filter;
+use episoded::session::limits::Limits;
+use episoded::session::service::Sessions;
+use episoded::session::state::Seq;
+
+use super::equipment::{Registry, registration, termination, work_id};
+
+const THREADS: usize = 16;
+const EACH: usize = 60;
+
+fn shared_between_threads<T: Send + Sync + 'static>() {}
+
+#[test]
+fn the_registry_is_send_and_sync() {
+    shared_between_threads::<Sessions>();
+}
+
+/// Registers, ends every third, and looks each up in every way.
+async fn work_alone(sessions: Sessions, thread: usize) -> Vec<(String, bool)> {
+    let mut known = Vec::new();
+    for number in 0..EACH {
+        let id = format!("t{thread}-{number}");
+        let work = format!("work-{}", number % 4);
+        let operation = registration(&sessions, &id, &work);
+        let registered = sessions.call(operation, None).await.expect("it registers");
+        let handle = registered.handle.expect("its handle");
+        let digest = sessions.digest_handle(&handle);
+        let found = sessions.use_handle(&digest).expect("found by its handle");
+        assert_eq!(found.session.id(), id);
+        let of_work = sessions.by_work(&work_id(&work)).expect("its work has one");
+        assert_eq!(of_work.session.work_id(), work);
+        let ends = number % 3 == 0;
+        if ends {
+            sessions
+                .call(termination(&id), None)
+                .await
+                .expect("it ends");
+            assert!(sessions.use_handle(&digest).is_none(), "the handle is dead");
+        }
+        known.push((id, !ends));
+    }
+    known
+}
+
+#[test]
+fn sixteen_threads_leave_every_table_consistent() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime is built")
+    };
+    let outer = runtime();
+    let registry = Registry::new(Limits::default());
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let sessions = registry.sessions.clone();
+            std::thread::spawn(move || runtime().block_on(work_alone(sessions, thread)))
+        })
+        .collect();
+    let mut known = Vec::new();
+    for thread in threads {
+        known.extend(thread.join().expect("no thread panics"));
+    }
+    check(&registry, &known);
+    let registry = registry.restart();
+    check(&registry, &known);
+    drop(outer);
+}
+
+fn check(registry: &Registry, known: &[(String, bool)]) {
+    let live: BTreeSet<&str> = known
+        .iter()
+        .filter(|(_, live)| *live)
+        .map(|(id, _)| id.as_str())
+        .collect();
+    for (id, live) in known {
+        let view = registry.get(id).expect("found by its id");
+        assert_eq!(view.session.is_active(), *live, "{id}");
+    }
+    let info = registry.sessions.info();
+    assert_eq!(info.live as usize, live.len());
+    assert_eq!(info.terminated as usize, known.len() - live.len());
+    let page = registry
+        .sessions
+        .list(&Filter::default(), Seq(0), known.len() + 1);
+    let listed: BTreeSet<String> = page
+        .views
+        .iter()
+        .map(|view| view.session.id().to_owned())
+        .collect();
+    assert_eq!(listed.len(), page.views.len(), "each is listed once");
+    assert_eq!(listed.len(), known.len(), "live and ended");
+    for number in 0..4 {
+        let newest = registry
+            .sessions
+            .by_work(&work_id(&format!("work-{number}")));
+        let newest = newest.expect("some are live").session;
+        let expected = page
+            .views
+            .iter()
+            .filter(|v| v.session.is_active() && v.session.work_id() == newest.work_id())
+            .map(|v| v.session.seq)
+            .max();
+        assert_eq!(Some(newest.seq), expected, "the newest live one");
+    }
+}
