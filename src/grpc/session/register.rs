@@ -21,11 +21,7 @@ impl SessionApi {
     pub(super) fn registered(&self, done: &Registered) -> pb::RegisterSessionResponse {
         pb::RegisterSessionResponse {
             session: Some(self.shower().session_with(&done.view, done.handle.as_ref())),
-            evicted: done
-                .evicted
-                .iter()
-                .filter_map(|view| self.show(view))
-                .collect(),
+            evicted: done.evicted.iter().map(|view| self.show(view)).collect(),
             revision: done.revision.0,
             handle_withheld: done.handle.is_none(),
         }
