@@ -21,7 +21,7 @@ use crate::{
     secret::{DigestKey, Handle, HandleDigest, Lease, LeaseDigest},
     session::{
         error::{CallError, ResumeError},
-        event::Event,
+        event::{Event, EventKind},
         feed::{Feed, Found},
         filter::{EventFilter, Filter},
         index::{HandleMatch, Index, View},
@@ -432,8 +432,9 @@ impl Sessions {
                     return;
                 }
                 let was_live = view.session.is_active() || view.session.revision > event.revision;
-                if was_live {
-                    into.push(came_back(event, restart, view));
+                let revision = restart.derived(view.session.seq).filter(|_| was_live);
+                if let Some(revision) = revision {
+                    into.push(came_back(event, revision, view));
                     left -= 1;
                 }
             }
@@ -537,15 +538,15 @@ fn flatten(
     }
 }
 
-fn came_back(event: &Event, restart: &crate::session::event::Restart, view: View) -> Arc<Event> {
-    use crate::session::event::EventKind;
+/// What a watcher is told of a session that came back.
+fn came_back(event: &Event, revision: Revision, view: View) -> Arc<Event> {
     let kind = if view.session.lease.is_some() {
         EventKind::LeaseRevoked
     } else {
         EventKind::Recovered
     };
     Arc::new(Event {
-        revision: restart.derived(view.session.seq),
+        revision,
         previous: Revision::default(),
         kind,
         at: event.at,
