@@ -233,16 +233,14 @@ impl Daemon {
         };
         let shared = Arc::clone(&limits);
         let recovered = tokio::task::spawn_blocking(move || -> Result<_, Failure> {
-            let journal = Journal::open(&files, &key).map_err(|error| {
-                let exit = if error.is_bad_data() {
-                    EXIT_BAD_DATA
-                } else {
-                    EXIT_STORE_FAILED
-                };
-                Failure::new(exit, error)
-            })?;
+            let exit = |is_bad_data| match is_bad_data {
+                true => EXIT_BAD_DATA,
+                false => EXIT_STORE_FAILED,
+            };
+            let journal = Journal::open(&files, &key)
+                .map_err(|error| Failure::new(exit(error.is_bad_data()), error))?;
             let recovered = recovery::recover(Box::new(journal), setup)
-                .map_err(|error| Failure::new(EXIT_STORE_FAILED, error))?;
+                .map_err(|error| Failure::new(exit(error.is_bad_data()), error))?;
             let (kept, ended) = recovered.came_back;
             info!(
                 incarnation = recovered.incarnation,

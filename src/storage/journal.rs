@@ -176,7 +176,20 @@ fn boot_number(boot: &BootId) -> i64 {
 }
 
 fn read_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ReadError {
-    ReadError(error.into())
+    let cause = error.into();
+    let code = cause
+        .downcast_ref::<rusqlite::Error>()
+        .and_then(rusqlite::Error::sqlite_error_code);
+    let is_damage = cause.is::<BadRow>()
+        || matches!(
+            code,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        );
+    if is_damage {
+        ReadError::Damaged(cause)
+    } else {
+        ReadError::Failed(cause)
+    }
 }
 
 impl Store for Journal {
@@ -352,11 +365,8 @@ impl Store for Journal {
         Ok(Some(Revision(last)))
     }
 
-    fn alive(&mut self, now: Now) {
-        let noted = self.transact(|journal| meta::set_alive(&journal.connection, now));
-        if let Err(error) = noted {
-            warn!(error = &error as &dyn std::error::Error, "time not noted");
-        }
+    fn alive(&mut self, now: Now) -> Result<(), AppendError> {
+        self.transact(|journal| meta::set_alive(&journal.connection, now))
     }
 
     fn release_ballast(&mut self) {

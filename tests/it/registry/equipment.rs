@@ -144,8 +144,8 @@ impl Store for Faulty {
         self.journal.compact(before, keep, limit)
     }
 
-    fn alive(&mut self, now: Now) {
-        self.journal.alive(now);
+    fn alive(&mut self, now: Now) -> Result<(), AppendError> {
+        self.journal.alive(now)
     }
 
     fn release_ballast(&mut self) {
