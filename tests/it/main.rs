@@ -1,10 +1,12 @@
 //! Tests of the real programs on real sockets.
 
 mod authorities;
+mod cli;
 mod clients;
 mod crash;
 mod harness;
 mod registry;
+mod run;
 mod second_uid;
 mod session;
 mod starts;
