@@ -43,19 +43,15 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub(super) fn new(
-        connection: Connection,
-        ballast: Ballast,
-        schema: u32,
-    ) -> rusqlite::Result<Self> {
-        Ok(Self {
+    pub(super) fn new(connection: Connection, ballast: Ballast, schema: u32) -> Self {
+        Self {
             connection,
             ballast,
             schema,
             boot: 0,
             since_checkpoint: 0,
             copy: None,
-        })
+        }
     }
 
     /// One transaction: what fails before its commit was not written.
@@ -180,7 +176,20 @@ fn boot_number(boot: &BootId) -> i64 {
 }
 
 fn read_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ReadError {
-    ReadError(error.into())
+    let cause = error.into();
+    let code = cause
+        .downcast_ref::<rusqlite::Error>()
+        .and_then(rusqlite::Error::sqlite_error_code);
+    let is_damage = cause.is::<BadRow>()
+        || matches!(
+            code,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        );
+    if is_damage {
+        ReadError::Damaged(cause)
+    } else {
+        ReadError::Failed(cause)
+    }
 }
 
 impl Store for Journal {
@@ -356,11 +365,8 @@ impl Store for Journal {
         Ok(Some(Revision(last)))
     }
 
-    fn alive(&mut self, now: Now) {
-        let noted = self.transact(|journal| meta::set_alive(&journal.connection, now));
-        if let Err(error) = noted {
-            warn!(error = &error as &dyn std::error::Error, "time not noted");
-        }
+    fn alive(&mut self, now: Now) -> Result<(), AppendError> {
+        self.transact(|journal| meta::set_alive(&journal.connection, now))
     }
 
     fn release_ballast(&mut self) {
@@ -423,10 +429,10 @@ fn event_of(
     let (revision, seq) = (Revision(number(0)?), Seq(number(2)?));
     let body = row.get_ref(5).map_err(read_error)?;
     let body = body.as_blob().map_err(read_error)?;
-    let decoded = decoder
+    let parts = decoder
         .event(seq, revision, body, interner)
         .map_err(read_error)?;
-    let (session, live) = match decoded.session {
+    let (session, live) = match parts.session {
         Some((session, live)) => (Some(Arc::new(session)), live),
         None => (None, Live::default()),
     };
@@ -435,10 +441,10 @@ fn event_of(
         previous: Revision(number(1)?),
         kind: rows::kind_of(number(3)? as u32).map_err(read_error)?,
         at: number(4)?,
-        actor: decoded.actor,
+        actor: parts.actor,
         session,
         live,
-        restart: decoded.restart,
+        restart: parts.restart,
         encoded: OnceLock::new(),
     }))
 }
