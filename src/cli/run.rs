@@ -247,6 +247,7 @@ async fn accompany(
     if ending.session_ended {
         return SESSION_ENDED;
     }
+    // The child is reaped after this, when `episode` goes.
     let terminated = report::terminate(&client, &session_id, &ending);
     tokio::select! {
         () = terminated => {}

@@ -204,11 +204,19 @@ async fn a_command_that_ends_its_own_session_may_finish() {
     assert_eq!(session(&daemon).await["termination"]["tokensConsumed"], "5");
 }
 
+/// Waits until the run has bound its command.
+async fn bound(daemon: &Daemon) {
+    let args = ["session", "watch", "--from", "0", "--session-id", "s"];
+    let mut watch = Running::start(&mut Ctl::new(daemon.dirs()).command(&args));
+    while !watch.line().await.contains("  bound  ") {}
+}
+
 #[tokio::test]
 async fn the_command_outlives_the_daemon_and_its_end_is_told_to_the_next_one() {
     let mut daemon = Daemon::start().await;
     let mut run = start(&daemon, &[], "echo ready; read x; echo $x; exit 4");
     assert_eq!(run.line().await, "ready");
+    bound(&daemon).await;
     daemon.kill9();
     run.write("on it goes\n").await;
     assert_eq!(run.line().await, "on it goes");
