@@ -16,6 +16,7 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tonic::{Code, Status, body::Body};
+use tracing::debug;
 
 use crate::{
     reason::Reason,
@@ -115,10 +116,19 @@ impl Dispatcher {
             Some(timeout) => tokio::time::timeout(timeout, answer).await,
             None => Ok(answer.await),
         };
-        match answered {
+        let response = match answered {
             Ok(response) => give_reason(response),
             Err(_) => refuse(status::late()),
-        }
+        };
+        let code = response.headers().get("grpc-status");
+        debug!(
+            method = admitted.method.path,
+            uid = peer.uid,
+            pid = peer.pid,
+            ?code,
+            "call"
+        );
+        response
     }
 
     fn admit(

@@ -79,7 +79,7 @@ impl SessionApi {
         O: Operation,
         O::Error: IntoRefusal,
     {
-        let answer = self.sessions.call(operation, caller.deadline).await;
+        let answer = self.sessions.call(operation, caller.wait()).await;
         answer.map_err(|error| error.into_refusal(name).into())
     }
 }

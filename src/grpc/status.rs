@@ -26,7 +26,7 @@ use crate::{
 const MAX_VIOLATIONS: usize = 16;
 
 /// Bytes of one description, so that sixteen of them fit.
-const MAX_DESCRIPTION: usize = 120;
+const MAX_DESCRIPTION: usize = 80;
 
 /// When a client may try again after a passing condition.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -100,6 +100,13 @@ impl std::error::Error for RecoveryError {
     }
 }
 
+impl RecoveryError {
+    /// Whether the journal itself is at fault, not the moment.
+    pub fn is_bad_data(&self) -> bool {
+        matches!(self, Self::Read(ReadError::Damaged(_)))
+    }
+}
+
 impl From<ReadError> for RecoveryError {
     fn from(error: ReadError) -> Self {
         Self::Read(error)

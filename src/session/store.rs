@@ -93,17 +93,30 @@ impl std::error::Error for AppendError {
 
 /// Reading the journal failed.
 #[derive(Debug)]
-pub struct ReadError(pub Box<dyn std::error::Error + Send + Sync>);
+pub enum ReadError {
+    /// For a reason of the moment.
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+    /// What is in it cannot be understood.
+    Damaged(Box<dyn std::error::Error + Send + Sync>),
+}
 
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("reading the journal failed")
+        f.write_str(match self {
+            Self::Failed(_) => "reading the journal failed",
+            Self::Damaged(_) => {
+                "registry.db is damaged: restore a backup with `episoded --restore FILE`, or move \
+                 it away to start with an empty registry"
+            }
+        })
     }
 }
 
 impl std::error::Error for ReadError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&*self.0)
+        match self {
+            Self::Failed(cause) | Self::Damaged(cause) => Some(&**cause),
+        }
     }
 }
 
@@ -217,7 +230,7 @@ pub trait Store: Send {
     ) -> Result<Option<Revision>, AppendError>;
 
     /// Notes that the registry is alive at this time.
-    fn alive(&mut self, now: Now);
+    fn alive(&mut self, now: Now) -> Result<(), AppendError>;
 
     /// Gives the reserved disk space free, so that a revocation fits.
     fn release_ballast(&mut self);

@@ -24,7 +24,7 @@ pub(super) struct Copy {
 unsafe impl Send for Copy {}
 
 fn failed(code: i32) -> ReadError {
-    ReadError(ffi::Error::new(code).into())
+    ReadError::Failed(ffi::Error::new(code).into())
 }
 
 impl Copy {
@@ -35,8 +35,8 @@ impl Copy {
         reason = "rusqlite's Backup borrows the connection for its whole life"
     )]
     pub(super) fn begin(from: &Connection, to: &Path) -> Result<Self, ReadError> {
-        super::open::make_private(to).map_err(|error| ReadError(error.into()))?;
-        let target = Connection::open(to).map_err(|error| ReadError(error.into()))?;
+        super::open::make_private(to).map_err(|error| ReadError::Failed(error.into()))?;
+        let target = Connection::open(to).map_err(|error| ReadError::Failed(error.into()))?;
         let main = c"main".as_ptr();
         // SAFETY: both handles are open, and `Copy` keeps the target open until
         // the copy is finished in `drop`.

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, params};
 use tracing::warn;
 
@@ -12,7 +13,7 @@ use super::{
     backup::Copy,
     ballast::Ballast,
     meta,
-    rows::{self, BadRow, Decoder},
+    rows::{self, BadRow, Decoder, Encoder},
 };
 use crate::{
     clock::{BootId, Now},
@@ -40,6 +41,7 @@ pub struct Journal {
     boot: i64,
     since_checkpoint: usize,
     copy: Option<Copy>,
+    encoder: Encoder,
 }
 
 impl Journal {
@@ -51,6 +53,7 @@ impl Journal {
             boot: 0,
             since_checkpoint: 0,
             copy: None,
+            encoder: Encoder::default(),
         }
     }
 
@@ -96,8 +99,8 @@ impl Journal {
                 event,
                 request,
             } => {
-                let spec = rows::encode_spec(&session.spec);
-                let body = rows::encode_session(session, live);
+                let spec = self.encoder.spec(&session.spec);
+                let body = self.encoder.session(session, live);
                 self.since_checkpoint += 2 * (spec.len() + body.len());
                 self.put(session, &spec, &body, now)?;
                 match event {
@@ -113,14 +116,14 @@ impl Journal {
                 let Some(event) = event else { return Ok(()) };
                 let (spec, body) = match &event.session {
                     Some(session) => (
-                        rows::encode_spec(&session.spec),
-                        rows::encode_session(session, &event.live),
+                        self.encoder.spec(&session.spec),
+                        self.encoder.session(session, &event.live),
                     ),
-                    None => (Vec::new(), Vec::new()),
+                    None => (Bytes::new(), Bytes::new()),
                 };
                 self.note(event, *seq, None, spec, body)
             }
-            Change::Note(event) => self.note(event, Seq(0), None, Vec::new(), Vec::new()),
+            Change::Note(event) => self.note(event, Seq(0), None, Bytes::new(), Bytes::new()),
         }
     }
 
@@ -135,16 +138,18 @@ impl Journal {
     }
 
     fn note(
-        &self,
+        &mut self,
         event: &Event,
         seq: Seq,
         request: Option<&Request>,
-        spec: Vec<u8>,
-        session: Vec<u8>,
+        spec: Bytes,
+        session: Bytes,
     ) -> rusqlite::Result<()> {
         let sql = "INSERT INTO event (revision, previous, seq, kind, at, request, asked, body)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-        let body = rows::encode_event(&event.actor, spec, session, event.restart.as_ref());
+        let body = self
+            .encoder
+            .event(&event.actor, spec, session, event.restart.as_ref());
         let row = params![
             event.revision.0 as i64,
             event.previous.0 as i64,
@@ -176,7 +181,20 @@ fn boot_number(boot: &BootId) -> i64 {
 }
 
 fn read_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ReadError {
-    ReadError(error.into())
+    let cause = error.into();
+    let code = cause
+        .downcast_ref::<rusqlite::Error>()
+        .and_then(rusqlite::Error::sqlite_error_code);
+    let is_damage = cause.is::<BadRow>()
+        || matches!(
+            code,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        );
+    if is_damage {
+        ReadError::Damaged(cause)
+    } else {
+        ReadError::Failed(cause)
+    }
 }
 
 impl Store for Journal {
@@ -352,11 +370,8 @@ impl Store for Journal {
         Ok(Some(Revision(last)))
     }
 
-    fn alive(&mut self, now: Now) {
-        let noted = self.transact(|journal| meta::set_alive(&journal.connection, now));
-        if let Err(error) = noted {
-            warn!(error = &error as &dyn std::error::Error, "time not noted");
-        }
+    fn alive(&mut self, now: Now) -> Result<(), AppendError> {
+        self.transact(|journal| meta::set_alive(&journal.connection, now))
     }
 
     fn release_ballast(&mut self) {

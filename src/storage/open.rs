@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -137,6 +138,18 @@ impl std::error::Error for OpenError {
 impl Journal {
     /// Opens the registry, or makes one when there is none.
     pub fn open(files: &Files, key: &DigestKey) -> Result<Self, OpenError> {
+        let log = beside(&files.registry, "-wal");
+        let had_log = log.exists();
+        let opened = Self::look_and_open(files, key);
+        // A look at a file in WAL mode puts an empty log beside it.
+        if opened.is_err() && !had_log && std::fs::metadata(&log).is_ok_and(|meta| meta.len() == 0)
+        {
+            let _ = std::fs::remove_file(&log);
+        }
+        opened
+    }
+
+    fn look_and_open(files: &Files, key: &DigestKey) -> Result<Self, OpenError> {
         let path = &files.registry;
         if rusqlite::version_number() < MIN_SQLITE {
             return Err(OpenError::OldSqlite(rusqlite::version_number()));
@@ -145,23 +158,22 @@ impl Journal {
         if is_new {
             make_private(path).map_err(|error| OpenError::Io(path.clone(), error))?;
         }
+        if !is_new {
+            look_at_header(path)?;
+        }
         let mut connection = connect(path)?;
         let version = if is_new {
             0
         } else {
             recognise(&connection, path)?
         };
-        if !is_new {
+        if version > 0 {
             check(&connection, path)?;
+            check_key(&connection, key, path)?;
         }
         let sqlite = |error| OpenError::Sqlite(path.clone(), error);
         prepare(&connection).map_err(sqlite)?;
-        if version < migrate::newest() {
-            if !is_new {
-                copy_aside(&connection, path, version)?;
-            }
-            migrate::migrate(&mut connection, version).map_err(sqlite)?;
-        }
+        migrate::upgrade(&mut connection, path, version, migrate::MIGRATIONS)?;
         bind_key(&mut connection, key, path)?;
         let ballast = Ballast::new(files.ballast.clone());
         ballast.fill();
@@ -183,6 +195,45 @@ pub(super) fn make_private(path: &Path) -> std::io::Result<()> {
         .map(drop)
 }
 
+/// Refuses what SQLite would change by merely opening it: a stranger's file beside
+/// a rollback journal, which would be played back. A registry has such a journal
+/// only while its first page is made, when there is nothing to go back to.
+fn look_at_header(path: &Path) -> Result<(), OpenError> {
+    const APPLICATION_ID_AT: usize = 68;
+    const PAGES_BEFORE_AT: usize = 16;
+    let head = |path: &Path| -> std::io::Result<Vec<u8>> {
+        let mut head = Vec::new();
+        std::fs::File::open(path)?
+            .take(100)
+            .read_to_end(&mut head)?;
+        Ok(head)
+    };
+    let word = |head: &[u8], at: usize| -> Option<i32> {
+        let bytes = head.get(at..at + 4)?;
+        bytes.try_into().ok().map(i32::from_be_bytes)
+    };
+    let header = head(path).map_err(|error| OpenError::Io(path.to_owned(), error))?;
+    if !header.starts_with(b"SQLite format 3\0") {
+        return Err(OpenError::Foreign(path.to_owned()));
+    }
+    let Ok(journal) = head(&beside(path, "-journal")) else {
+        return Ok(());
+    };
+    let is_ours = word(&header, APPLICATION_ID_AT) == Some(APPLICATION_ID);
+    let is_hot = journal.first().is_some_and(|byte| *byte != 0);
+    if is_hot && !is_ours && word(&journal, PAGES_BEFORE_AT) != Some(0) {
+        return Err(OpenError::Foreign(path.to_owned()));
+    }
+    Ok(())
+}
+
+/// The file that SQLite keeps beside a database.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
 /// Opens the file so that merely looking cannot change it.
 fn connect(path: &Path) -> Result<Connection, OpenError> {
     let open = || -> rusqlite::Result<Connection> {
@@ -201,10 +252,14 @@ fn recognise(connection: &Connection, path: &Path) -> Result<u32, OpenError> {
         let read = connection.pragma_query_value(None, pragma, |row| row.get(0));
         read.map_err(|error| refused(path, error))
     };
-    if number("application_id")? != APPLICATION_ID {
+    let (owner, found) = (number("application_id")?, number("user_version")?);
+    if (owner, found) == (0, 0) && is_empty(connection).map_err(|error| refused(path, error))? {
+        return Ok(0);
+    }
+    if owner != APPLICATION_ID {
         return Err(OpenError::Foreign(path.to_owned()));
     }
-    let found = number("user_version")? as u32;
+    let found = found as u32;
     let known = migrate::newest();
     if found > known {
         return Err(OpenError::Newer {
@@ -214,6 +269,14 @@ fn recognise(connection: &Connection, path: &Path) -> Result<u32, OpenError> {
         });
     }
     Ok(found)
+}
+
+/// Whether nothing was ever put into it: a first start that was cut short leaves
+/// such a file.
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| {
+        row.get(0)
+    })
 }
 
 /// Whether what a start reads is whole. History is checked when it is read.
@@ -251,32 +314,27 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Puts a copy beside the file before its schema changes.
-fn copy_aside(connection: &Connection, path: &Path, version: u32) -> Result<(), OpenError> {
-    let aside = path.with_extension(format!("db.schema-{version}"));
-    let _ = std::fs::remove_file(&aside);
-    connection
-        .execute("VACUUM INTO ?1", [aside.to_string_lossy()])
-        .map_err(|error| OpenError::Sqlite(aside.clone(), error))?;
-    std::fs::File::open(&aside)
-        .and_then(|file| file.sync_all())
-        .map_err(|error| OpenError::Copy(aside, error))
-}
-
-/// Ties a new registry to its key, and checks that an old one has its own.
-fn bind_key(connection: &mut Connection, key: &DigestKey, path: &Path) -> Result<(), OpenError> {
+/// Refuses the key of another registry.
+fn check_key(connection: &Connection, key: &DigestKey, path: &Path) -> Result<(), OpenError> {
     let sqlite = |error| OpenError::Sqlite(path.to_owned(), error);
     let bound: Option<Vec<u8>> = meta::get(connection, meta::KEY_FINGERPRINT).map_err(sqlite)?;
     match bound {
-        Some(bound) if bound == key.fingerprint() => Ok(()),
-        Some(_) => Err(OpenError::WrongKey(path.to_owned())),
-        None => {
-            let first = connection.transaction().map_err(sqlite)?;
-            let id = RegistryId::random();
-            meta::set(&first, meta::REGISTRY_ID, id.as_str()).map_err(sqlite)?;
-            let print = key.fingerprint().to_vec();
-            meta::set(&first, meta::KEY_FINGERPRINT, print).map_err(sqlite)?;
-            first.commit().map_err(sqlite)
-        }
+        Some(bound) if bound != key.fingerprint() => Err(OpenError::WrongKey(path.to_owned())),
+        _ => Ok(()),
     }
+}
+
+/// Ties a registry that has no key yet to its own.
+fn bind_key(connection: &mut Connection, key: &DigestKey, path: &Path) -> Result<(), OpenError> {
+    let sqlite = |error| OpenError::Sqlite(path.to_owned(), error);
+    let bound: Option<Vec<u8>> = meta::get(connection, meta::KEY_FINGERPRINT).map_err(sqlite)?;
+    if bound.is_some() {
+        return Ok(());
+    }
+    let first = connection.transaction().map_err(sqlite)?;
+    let id = RegistryId::random();
+    meta::set(&first, meta::REGISTRY_ID, id.as_str()).map_err(sqlite)?;
+    let print = key.fingerprint().to_vec();
+    meta::set(&first, meta::KEY_FINGERPRINT, print).map_err(sqlite)?;
+    first.commit().map_err(sqlite)
 }

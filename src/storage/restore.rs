@@ -11,7 +11,7 @@ use super::{
     key::sync_parent,
     meta,
     migrate::{self, APPLICATION_ID},
-    open::Files,
+    open::{Files, beside, make_private},
 };
 use crate::{ids::RegistryId, secret::DigestKey};
 
@@ -59,7 +59,7 @@ pub fn restore(
         move |error| RestoreError::Io(path, error)
     };
     let fresh = files.registry.with_extension("db.restoring");
-    std::fs::copy(backup, &fresh).map_err(io(backup))?;
+    copy_privately(backup, &fresh).map_err(io(backup))?;
     let prepared = prepare(&fresh, backup, key);
     if prepared.is_err() {
         let _ = std::fs::remove_file(&fresh);
@@ -71,6 +71,22 @@ pub fn restore(
     std::fs::rename(&fresh, &files.registry).map_err(io(&files.registry))?;
     sync_parent(&files.registry).map_err(io(&files.registry))?;
     Ok(aside)
+}
+
+/// Copies the file so that nobody else can read the copy, whoever can read the
+/// original. What an attempt that was cut short left beside it must not be taken
+/// for a part of it.
+fn copy_privately(backup: &Path, fresh: &Path) -> std::io::Result<()> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        match std::fs::remove_file(beside(fresh, suffix)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    let mut from = std::fs::File::open(backup)?;
+    make_private(fresh)?;
+    let mut to = std::fs::OpenOptions::new().write(true).open(fresh)?;
+    std::io::copy(&mut from, &mut to).map(drop)
 }
 
 fn prepare(fresh: &Path, backup: &Path, key: &DigestKey) -> Result<(), RestoreError> {
@@ -123,11 +139,7 @@ fn move_aside(registry: &Path) -> Result<Option<PathBuf>, RestoreError> {
         .map(name)
         .find(|path| !path.exists())
         .expect("some name is free");
-    let wal = |path: &Path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push("-wal");
-        PathBuf::from(name)
-    };
+    let wal = |path: &Path| beside(path, "-wal");
     std::fs::rename(registry, &aside).map_err(io(registry))?;
     if wal(registry).exists() {
         std::fs::rename(wal(registry), wal(&aside)).map_err(io(registry))?;

@@ -70,10 +70,7 @@ impl SessionApi {
         let decided = if good.is_empty() {
             Vec::new()
         } else {
-            let answer = self
-                .sessions
-                .call(RegisterMany(good), caller.deadline)
-                .await;
+            let answer = self.sessions.call(RegisterMany(good), caller.wait()).await;
             answer.map_err(|error: CallError<_>| error.into_refusal(""))?
         };
         let mut decided = decided.into_iter();

@@ -89,13 +89,13 @@ impl Writer {
             self.upkeep.flushed = now.awake;
             let dirty = self.index.take_dirty();
             self.upkeep.flushing.extend(dirty);
-            self.store.alive(now);
+            self.note_alive(now)?;
         }
         self.end_due(now)?;
         self.forget_surplus(now)?;
         self.flush_slice(now)?;
         if self.upkeep.compacting {
-            self.upkeep.compacting = self.compact(now);
+            self.upkeep.compacting = self.compact(now)?;
         }
         self.store.idle();
         Ok(())
@@ -234,22 +234,36 @@ impl Writer {
     }
 
     /// Deletes old events; whether there may be more.
-    fn compact(&mut self, now: Now) -> bool {
+    fn compact(&mut self, now: Now) -> Result<bool, AppendError> {
         let limits = *self.limits.read();
         let retention = u64::try_from(limits.event_retention.as_millis()).unwrap_or(u64::MAX);
         let before = now.wall.saturating_sub(retention);
         match self.store.compact(before, limits.max_events, SLICE) {
             Ok(Some(compacted)) => {
                 self.tally.write().compacted = compacted;
-                true
+                Ok(true)
             }
-            Ok(None) => false,
+            Ok(None) => Ok(false),
+            Err(unknown @ AppendError::Unknown(_)) => Err(unknown),
             Err(refused) => {
                 warn!(
                     error = &refused as &dyn std::error::Error,
                     "old events not deleted"
                 );
-                false
+                Ok(false)
+            }
+        }
+    }
+
+    /// Notes the time, for the next start.
+    fn note_alive(&mut self, now: Now) -> Result<(), AppendError> {
+        match self.store.alive(now) {
+            Ok(()) => Ok(()),
+            Err(unknown @ AppendError::Unknown(_)) => Err(unknown),
+            Err(refused) => {
+                let error = &refused as &dyn std::error::Error;
+                warn!(error, "time not noted");
+                Ok(())
             }
         }
     }
@@ -263,7 +277,6 @@ impl Writer {
         while !self.upkeep.flushing.is_empty() {
             self.flush_slice(now)?;
         }
-        self.store.alive(now);
-        Ok(())
+        self.note_alive(now)
     }
 }
