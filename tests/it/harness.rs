@@ -7,6 +7,7 @@
 mod call;
 mod daemon;
 mod dirs;
+mod disk;
 mod tools;
 
 pub use call::{
@@ -15,4 +16,5 @@ pub use call::{
 };
 pub use daemon::{Builder, Daemon, Exit, Spawned};
 pub use dirs::Dirs;
-pub use tools::{need_root, need_tool, repository};
+pub use disk::{Disk, need_disks};
+pub use tools::{need_command, need_root, need_tool, repository, skip};

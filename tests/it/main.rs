@@ -4,6 +4,7 @@ mod authorities;
 mod clients;
 mod crash;
 mod harness;
+mod powercut;
 mod refusals;
 mod registry;
 mod second_uid;
