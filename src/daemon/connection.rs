@@ -47,7 +47,7 @@ const MAX_ERROR_RESETS: usize = 64;
 /// Bytes of the headers of one call.
 const MAX_HEADERS: u32 = 8 * 1024;
 /// A silent client is asked whether it is there, and given time to answer.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE: Duration = Duration::from_mins(1);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The process at the other end, as sessions and events name it.

@@ -94,6 +94,7 @@ pub fn run(args: &Args) -> ExitCode {
 fn start(args: &Args, env: &Env, config: Config, telemetry: &Telemetry) -> Result<(), Failure> {
     let activated = Activated::take(env).map_err(|e| Failure::new(EXIT_BAD_CONFIG, e))?;
     let nofile = raise_nofile();
+    forbid_core_files();
     let unavailable = |error| Failure::new(EXIT_UNAVAILABLE, error);
     paths::ensure_private_dir(&config.state_dir).map_err(|e| unavailable(Box::new(e)))?;
     let lock = Lock::take(&config.state_dir).map_err(|error| match error {
@@ -129,6 +130,20 @@ fn start(args: &Args, env: &Env, config: Config, telemetry: &Telemetry) -> Resul
     let ended = runtime.block_on(daemon.serve(listeners, telemetry));
     runtime.shutdown_timeout(Duration::from_millis(100));
     ended
+}
+
+/// Handles pass through memory: no core file may hold them, whatever the system
+/// does with core files. Nor may others of our uid trace the process.
+fn forbid_core_files() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let limited = setrlimit(Resource::Core, none);
+    if limited.is_err() || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {
+        warn!("core files cannot be forbidden");
+    }
 }
 
 struct Daemon {

@@ -138,9 +138,9 @@ impl AdminService for AdminApi {
     }
 }
 
-fn unreadable(error: std::io::Error) -> Refusal {
+fn unreadable(error: &std::io::Error) -> Refusal {
     tracing::error!(
-        error = &error as &dyn std::error::Error,
+        error = error as &dyn std::error::Error,
         "copy of the registry not read"
     );
     Refusal::new(
@@ -172,11 +172,15 @@ async fn back_up(sessions: &Sessions, to: &PathBuf, chunks: &Chunks) -> Result<(
         }
     }
     sessions.backup_end().await;
-    let mut file = tokio::fs::File::open(to).await.map_err(unreadable)?;
+    let mut file = tokio::fs::File::open(to)
+        .await
+        .map_err(|error| unreadable(&error))?;
     loop {
         let mut chunk = Vec::with_capacity(CHUNK);
         let mut part = (&mut file).take(CHUNK as u64);
-        part.read_to_end(&mut chunk).await.map_err(unreadable)?;
+        part.read_to_end(&mut chunk)
+            .await
+            .map_err(|error| unreadable(&error))?;
         if chunk.is_empty() {
             return Ok(());
         }

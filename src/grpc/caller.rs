@@ -11,7 +11,8 @@ use crate::{
     session::{
         batch::{Call, Target},
         index::View,
-        state::{Actor, Peer, Socket},
+        service::Wait,
+        state::{Actor, Peer},
         store::Request,
     },
 };
@@ -86,9 +87,12 @@ impl Caller {
         self.call(None, || [0; 16])
     }
 
-    /// Whether the operator calls.
-    pub fn is_operator(&self) -> bool {
-        self.peer.socket == Socket::Operator
+    /// How this call waits for the writer.
+    pub fn wait(&self) -> Wait {
+        Wait {
+            deadline: self.deadline,
+            socket: self.peer.socket,
+        }
     }
 }
 

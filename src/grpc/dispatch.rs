@@ -13,8 +13,10 @@ use std::{
 };
 
 use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tonic::{Code, Status, body::Body};
+use tracing::debug;
 
 use crate::{
     reason::Reason,
@@ -37,6 +39,13 @@ use super::{
 /// kilobytes.
 const MAX_IN_PROGRESS: usize = 16 * 1024;
 
+/// Bytes of a refused call's message that are waited for: what a client may send
+/// before it hears anything.
+const MAX_DISCARDED: usize = 64 * 1024;
+
+/// How long the rest of a refused call's message is waited for.
+const DISCARD_DEADLINE: Duration = Duration::from_secs(1);
+
 /// Bytes of an authorization value that are looked at.
 const MAX_AUTHORIZATION: usize = 128;
 
@@ -56,6 +65,15 @@ impl Drop for InProgress<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// A call that may go on.
+struct Admitted<'a> {
+    method: &'static Method,
+    /// None for health and reflection.
+    caller: Option<Caller>,
+    timeout: Option<Duration>,
+    _counted: InProgress<'a>,
 }
 
 impl Dispatcher {
@@ -82,40 +100,42 @@ impl Dispatcher {
     }
 
     /// Answers one call.
-    pub async fn call(&self, peer: &Arc<Peer>, request: Request<Incoming>) -> Response<Body> {
-        match self.admit(peer, request) {
-            Ok((method, request, timeout, _counted)) => {
-                let answer = self.services.call(method.service, request);
-                let answered = match timeout {
-                    Some(timeout) => tokio::time::timeout(timeout, answer).await,
-                    None => Ok(answer.await),
-                };
-                match answered {
-                    Ok(response) => give_reason(response),
-                    Err(_) => refuse(status::late()),
-                }
+    pub async fn call(&self, peer: &Arc<Peer>, mut request: Request<Incoming>) -> Response<Body> {
+        let admitted = match self.admit(peer, &request) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                discard(request.into_body()).await;
+                return refuse(refusal);
             }
-            Err(refusal) => refuse(refusal),
+        };
+        if let Some(caller) = admitted.caller {
+            request.extensions_mut().insert(caller);
         }
+        let answer = self.services.call(admitted.method.service, request);
+        let answered = match admitted.timeout {
+            Some(timeout) => tokio::time::timeout(timeout, answer).await,
+            None => Ok(answer.await),
+        };
+        let response = match answered {
+            Ok(response) => give_reason(response),
+            Err(_) => refuse(status::late()),
+        };
+        let code = response.headers().get("grpc-status");
+        debug!(
+            method = admitted.method.path,
+            uid = peer.uid,
+            pid = peer.pid,
+            ?code,
+            "call"
+        );
+        response
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "private, and unpacked where it is made"
-    )]
     fn admit(
         &self,
         peer: &Arc<Peer>,
-        mut request: Request<Incoming>,
-    ) -> Result<
-        (
-            &'static Method,
-            Request<Incoming>,
-            Option<Duration>,
-            InProgress<'_>,
-        ),
-        Refusal,
-    > {
+        request: &Request<Incoming>,
+    ) -> Result<Admitted<'_>, Refusal> {
         let method = policy::find(request.uri().path()).ok_or_else(unknown_method)?;
         self.check_socket(method)?;
         let before = self.in_progress.fetch_add(1, Ordering::Relaxed);
@@ -123,8 +143,16 @@ impl Dispatcher {
         if before >= MAX_IN_PROGRESS {
             return Err(status::busy());
         }
-        if !matches!(method.service, Service::Session | Service::Admin) {
-            return Ok((method, request, None, counted));
+        if !matches!(
+            method.service,
+            Service::Session | Service::Watch | Service::Admin
+        ) {
+            return Ok(Admitted {
+                method,
+                caller: None,
+                timeout: None,
+                _counted: counted,
+            });
         }
         let sessions = self.services.sessions().ok_or_else(status::not_serving)?;
         if self.draining.load(Ordering::Relaxed) {
@@ -136,12 +164,17 @@ impl Dispatcher {
             let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX / 2);
             sessions.now().awake + millis
         });
-        request.extensions_mut().insert(Caller {
+        let caller = Caller {
             peer: Arc::clone(peer),
             own,
             deadline,
-        });
-        Ok((method, request, timeout, counted))
+        };
+        Ok(Admitted {
+            method,
+            caller: Some(caller),
+            timeout,
+            _counted: counted,
+        })
     }
 
     fn check_socket(&self, method: &Method) -> Result<(), Refusal> {
@@ -198,6 +231,23 @@ impl Dispatcher {
             .and_then(|value| grpc_timeout(value.as_bytes()));
         Some(asked.map_or(self.call_timeout, |asked| asked.min(self.call_timeout)))
     }
+}
+
+/// Reads what a refused call still sends. A stream that is answered before it
+/// was read is reset by h2, and each frame that comes for it after that counts as
+/// an error: 64 of them would end the connection with all its calls.
+async fn discard(mut body: Incoming) {
+    let read = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
+            if bytes > MAX_DISCARDED {
+                return;
+            }
+        }
+    };
+    // What comes later than that is for h2 to judge.
+    let _ = tokio::time::timeout(DISCARD_DEADLINE, read).await;
 }
 
 fn is_replaced(sessions: &Sessions, digest: &HandleDigest) -> bool {
@@ -299,7 +349,7 @@ mod tests {
         assert_eq!(grpc_timeout(b"250m"), Some(Duration::from_millis(250)));
         assert_eq!(
             grpc_timeout(b"99999999H"),
-            Some(Duration::from_secs(99_999_999 * 3600))
+            Some(Duration::from_hours(99_999_999))
         );
         for bad in ["", "m", "1", "123456789S", "-1S", "1x"] {
             assert_eq!(grpc_timeout(bad.as_bytes()), None, "{bad}");

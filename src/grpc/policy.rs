@@ -6,6 +6,8 @@
 pub enum Service {
     /// `episoded.session.v1.SessionService`.
     Session,
+    /// `WatchSessions` of the same service.
+    Watch,
     /// `episoded.admin.v1.AdminService`.
     Admin,
     /// `grpc.health.v1.Health`.
@@ -77,7 +79,7 @@ macro_rules! admin {
 }
 
 use OnSession::{IfConfigured, Open, Refused, WithHandle};
-use Service::{Admin, Health, ReflectionV1, ReflectionV1Alpha, Session};
+use Service::{Admin, Health, ReflectionV1, ReflectionV1Alpha, Session, Watch};
 
 /// Every method that is served.
 pub const METHODS: &[Method] = &[
@@ -98,7 +100,7 @@ pub const METHODS: &[Method] = &[
     method(session!("TerminateSession"), Session, WithHandle),
     method(session!("TerminateSessions"), Session, Refused),
     method(session!("RemoveSession"), Session, Refused),
-    stream(session!("WatchSessions"), Session, Refused),
+    stream(session!("WatchSessions"), Watch, Refused),
     method(session!("ListEvents"), Session, Refused),
     method(admin!("GetServerInfo"), Admin, Refused),
     stream(admin!("Backup"), Admin, Refused),

@@ -21,7 +21,7 @@ use crate::proto::{
 
 use crate::session::service::Sessions;
 
-use super::{admin::AdminApi, policy::Service, session::SessionApi, status};
+use super::{admin::AdminApi, policy::Service, session::SessionApi, status, watch};
 
 /// Bytes of a request on operator.sock: a thousand registrations fit.
 const OPERATOR_MESSAGE: usize = 4 * 1024 * 1024;
@@ -77,7 +77,7 @@ pub struct Services {
 }
 
 struct Ready {
-    sessions: Sessions,
+    api: SessionApi,
     session: SessionServiceServer<SessionApi>,
     admin: AdminServiceServer<AdminApi>,
 }
@@ -110,9 +110,9 @@ impl Services {
         let admin = AdminServiceServer::new(apis.admin.clone())
             .max_decoding_message_size(self.message)
             .max_encoding_message_size(ANSWER);
-        let sessions = apis.session.sessions.clone();
+        let api = apis.session.clone();
         let _ = self.ready.set(Ready {
-            sessions,
+            api,
             session,
             admin,
         });
@@ -120,7 +120,7 @@ impl Services {
 
     /// The registry, once it is recovered.
     pub fn sessions(&self) -> Option<&Sessions> {
-        self.ready.get().map(|ready| &ready.sessions)
+        self.ready.get().map(|ready| &ready.api.sessions)
     }
 
     /// Whether reflection is served.
@@ -132,11 +132,12 @@ impl Services {
     pub async fn call(&self, service: Service, request: Request<Incoming>) -> Response<Body> {
         let Ok(response) = match (service, self.ready.get(), &self.reflection) {
             (Service::Session, Some(ready), _) => ready.session.clone().call(request).await,
+            (Service::Watch, Some(ready), _) => Ok(watch::serve(&ready.api, request).await),
             (Service::Admin, Some(ready), _) => ready.admin.clone().call(request).await,
             (Service::Health, ..) => self.health.clone().call(request).await,
             (Service::ReflectionV1, _, Some((v1, _))) => v1.clone().call(request).await,
             (Service::ReflectionV1Alpha, _, Some((_, alpha))) => alpha.clone().call(request).await,
-            (Service::Session | Service::Admin, None, _) => {
+            (Service::Session | Service::Watch | Service::Admin, None, _) => {
                 Ok(tonic::Status::from(status::not_serving()).into_http())
             }
             (Service::ReflectionV1 | Service::ReflectionV1Alpha, _, None) => {

@@ -4,7 +4,9 @@ mod lookup;
 mod pages;
 mod register;
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
+
+use tokio_stream::{Stream, StreamExt};
 
 use tonic::{Request, Response, Status};
 
@@ -67,8 +69,8 @@ impl SessionApi {
         }
     }
 
-    fn show(&self, view: &View) -> Option<pb::Session> {
-        Some(self.shower().session(view))
+    fn show(&self, view: &View) -> pb::Session {
+        self.shower().session(view)
     }
 
     /// Waits for the writer; `name` is what the caller called the session.
@@ -77,7 +79,7 @@ impl SessionApi {
         O: Operation,
         O::Error: IntoRefusal,
     {
-        let answer = self.sessions.call(operation, caller.deadline).await;
+        let answer = self.sessions.call(operation, caller.wait()).await;
         answer.map_err(|error| error.into_refusal(name).into())
     }
 }
@@ -123,7 +125,7 @@ impl SessionService for SessionApi {
             .by_id(&parsed)
             .ok_or_else(|| no_session(&id))?;
         Ok(Response::new(pb::GetSessionResponse {
-            session: self.show(&view),
+            session: Some(self.show(&view)),
         }))
     }
 
@@ -134,7 +136,7 @@ impl SessionService for SessionApi {
         let caller = Caller::of(request.extensions())?.clone();
         let view = self.lookup(request.into_inner(), &caller)?;
         Ok(Response::new(pb::LookupSessionResponse {
-            session: self.show(&view),
+            session: Some(self.show(&view)),
         }))
     }
 
@@ -173,7 +175,7 @@ impl SessionService for SessionApi {
         };
         let view = self.call(bind, &caller, &request.session_id).await?;
         Ok(Response::new(pb::BindEpisodeResponse {
-            session: self.show(&view),
+            session: Some(self.show(&view)),
         }))
     }
 
@@ -188,7 +190,7 @@ impl SessionService for SessionApi {
         let done = self.call(renew, &caller, &name).await?;
         Ok(Response::new(pb::RenewLeaseResponse {
             renewed: done.count,
-            session: done.view.and_then(|view| self.show(&view)),
+            session: done.view.as_ref().map(|view| self.show(view)),
             revision: done.revision.0,
         }))
     }
@@ -233,7 +235,7 @@ impl SessionService for SessionApi {
         let update = request::update(request, &self.sessions, &caller)?;
         let view = self.call(update, &caller, &name).await?;
         Ok(Response::new(pb::UpdateSessionResponse {
-            session: self.show(&view),
+            session: Some(self.show(&view)),
         }))
     }
 
@@ -293,7 +295,7 @@ impl SessionService for SessionApi {
         };
         let view = self.call(stop, &caller, &request.session_id).await?;
         Ok(Response::new(pb::RequestStopResponse {
-            session: self.show(&view),
+            session: Some(self.show(&view)),
         }))
     }
 
@@ -324,7 +326,7 @@ impl SessionService for SessionApi {
         };
         let done = self.call(terminate, &caller, &request.session_id).await?;
         Ok(Response::new(pb::TerminateSessionResponse {
-            session: self.show(&done.view),
+            session: Some(self.show(&done.view)),
             already_terminated: done.already,
         }))
     }
@@ -366,17 +368,22 @@ impl SessionService for SessionApi {
         };
         let view = self.call(remove, &caller, &request.session_id).await?;
         Ok(Response::new(pb::RemoveSessionResponse {
-            session: self.show(&view),
+            session: Some(self.show(&view)),
         }))
     }
 
-    type WatchSessionsStream = watch::Stream;
+    type WatchSessionsStream =
+        Pin<Box<dyn Stream<Item = Result<pb::WatchSessionsResponse, Status>> + Send>>;
 
+    // The dispatcher takes `watch::serve` instead, which shares encoded events.
     async fn watch_sessions(
         &self,
         request: Request<pb::WatchSessionsRequest>,
     ) -> Result<Response<Self::WatchSessionsStream>, Status> {
-        Ok(Response::new(watch::begin(self, request.into_inner())?))
+        let answers = watch::begin(self, request.into_inner())?;
+        Ok(Response::new(Box::pin(
+            answers.map(|answer| answer?.into_message()),
+        )))
     }
 
     async fn list_events(

@@ -4,7 +4,7 @@
 //! the error table lists besides. Message and details stay under 4 KiB together:
 //! some clients lose larger ones.
 
-use std::{collections::HashMap, convert::Infallible, time::Duration};
+use std::{collections::HashMap, convert::Infallible, fmt::Write as _, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
@@ -26,14 +26,17 @@ use crate::{
 const MAX_VIOLATIONS: usize = 16;
 
 /// Bytes of one description, so that sixteen of them fit.
-const MAX_DESCRIPTION: usize = 120;
+const MAX_DESCRIPTION: usize = 80;
 
 /// When a client may try again after a passing condition.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A status in the making.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct Refusal(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     reason: Reason,
     message: String,
     metadata: HashMap<String, String>,
@@ -43,61 +46,66 @@ pub struct Refusal {
 impl Refusal {
     /// Refuses for a reason; the message is for people.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             reason,
             message: message.into(),
             metadata: HashMap::new(),
             details: ErrorDetails::new(),
-        }
+        }))
     }
 
     /// Adds a fact that a client may branch on.
     #[must_use]
-    pub fn with(mut self, key: &str, value: impl ToString) -> Self {
-        self.metadata.insert(key.to_owned(), value.to_string());
+    pub fn with(mut self, key: &str, value: &(impl ToString + ?Sized)) -> Self {
+        self.0.metadata.insert(key.to_owned(), value.to_string());
         self
     }
 
     /// Names what was looked for or is in the way.
     #[must_use]
     pub fn about(mut self, kind: &str, name: &str) -> Self {
-        self.details.set_resource_info(kind, name, "", "");
+        self.0.details.set_resource_info(kind, name, "", "");
         self
     }
 
     fn retry(mut self) -> Self {
-        self.details.set_retry_info(Some(RETRY_AFTER));
+        self.0.details.set_retry_info(Some(RETRY_AFTER));
         self
     }
 
-    fn quota(mut self, subject: &str, description: String) -> Self {
-        self.details
+    fn quota(mut self, subject: &str, description: &str) -> Self {
+        self.0
+            .details
             .add_quota_failure_violation(subject, description);
         self
     }
 
     /// The reason.
     pub fn reason(&self) -> Reason {
-        self.reason
+        self.0.reason
     }
 
     /// The message.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// The facts.
     pub fn metadata(&self) -> &HashMap<String, String> {
-        &self.metadata
+        &self.0.metadata
     }
 }
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let mut details = refusal.details;
-        details.set_error_info(refusal.reason.as_str(), DOMAIN, refusal.metadata);
-        let code = Code::from_i32(refusal.reason.code());
-        Self::with_error_details(code, refusal.message, details)
+        let Parts {
+            reason,
+            message,
+            metadata,
+            mut details,
+        } = *refusal.0;
+        details.set_error_info(reason.as_str(), DOMAIN, metadata);
+        Self::with_error_details(Code::from_i32(reason.code()), message, details)
     }
 }
 
@@ -154,7 +162,8 @@ impl Violations {
             }
         };
         if count > MAX_VIOLATIONS {
-            message.push_str(&format!(", and {} more", count - MAX_VIOLATIONS));
+            let more = count - MAX_VIOLATIONS;
+            let _ = write!(message, ", and {more} more");
         }
         let mut refusal = Refusal::new(reason, message);
         let shown: Vec<FieldViolation> = self
@@ -163,9 +172,9 @@ impl Violations {
             .take(MAX_VIOLATIONS)
             .map(|(_, violation)| violation)
             .collect();
-        refusal.details.set_bad_request(shown);
+        refusal.0.details.set_bad_request(shown);
         if count > MAX_VIOLATIONS {
-            refusal = refusal.with("more_violations", count - MAX_VIOLATIONS);
+            refusal = refusal.with("more_violations", &(count - MAX_VIOLATIONS));
         }
         refusal
     }
@@ -240,7 +249,7 @@ impl IntoRefusal for TargetError {
                 Reason::StaleEtag,
                 "the session changed since its etag was read",
             )
-            .with("etag", current.0),
+            .with("etag", &current.0),
         }
     }
 }
@@ -265,7 +274,7 @@ impl IntoRefusal for RegisterError {
             .with("session_id", session.id()),
             Self::Quota { limit } => {
                 let full = format!("{limit} sessions are live, the limit");
-                Refusal::new(Reason::SessionQuota, &*full).quota("sessions", full)
+                Refusal::new(Reason::SessionQuota, &*full).quota("sessions", &full)
             }
         }
     }
@@ -337,10 +346,10 @@ impl IntoRefusal for ResumeError {
         let message = self.to_string();
         match self {
             Self::Compacted { oldest } => {
-                Refusal::new(Reason::RevisionCompacted, message).with("oldest", oldest.0)
+                Refusal::new(Reason::RevisionCompacted, message).with("oldest", &oldest.0)
             }
             Self::Unknown { current } => {
-                Refusal::new(Reason::RevisionUnknown, message).with("current", current.0)
+                Refusal::new(Reason::RevisionUnknown, message).with("current", &current.0)
             }
             Self::RegistryChanged => Refusal::new(Reason::RegistryChanged, message),
         }
@@ -369,7 +378,7 @@ impl<E: IntoRefusal> IntoRefusal for CallError<E> {
             Self::Refused(error) => error.into_refusal(name),
             Self::DiskFull => {
                 let message = "the disk is full, nothing was changed";
-                Refusal::new(Reason::DiskFull, message).quota("disk", message.to_owned())
+                Refusal::new(Reason::DiskFull, message).quota("disk", message)
             }
             Self::StoreFailed => Refusal::new(
                 Reason::StoreFailed,

@@ -3,11 +3,17 @@
 //! An answer carries what happened within a few milliseconds. A watcher that
 //! falls behind is served from the journal; nothing is queued for it.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+mod codec;
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
 
 use tokio::sync::mpsc;
-use tokio_stream::{Stream as _, wrappers::ReceiverStream};
-use tonic::Status;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, body::Body, server::ServerStreamingService};
 
 use crate::{
     proto::session as pb,
@@ -17,6 +23,9 @@ use crate::{
         state::{Revision, Seq},
     },
 };
+
+pub(super) use codec::Answer;
+use codec::{WatchCodec, encode_event};
 
 use super::{
     convert::filter,
@@ -38,8 +47,26 @@ const GATHER: Duration = Duration::from_millis(5);
 const BOOKMARK_EVERY: Duration = Duration::from_secs(10);
 
 /// What a watcher receives.
-pub(super) type Stream =
-    Pin<Box<dyn tokio_stream::Stream<Item = Result<pb::WatchSessionsResponse, Status>> + Send>>;
+pub(super) type Stream = ReceiverStream<Result<Answer, Status>>;
+
+/// Serves a watch, with answers that share their encoded events.
+pub(super) async fn serve(api: &SessionApi, request: Request<Incoming>) -> Response<Body> {
+    let mut grpc = tonic::server::Grpc::new(WatchCodec);
+    grpc.server_streaming(Watches(api.clone()), request).await
+}
+
+struct Watches(SessionApi);
+
+impl ServerStreamingService<pb::WatchSessionsRequest> for Watches {
+    type Response = Answer;
+    type ResponseStream = Stream;
+    type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<Stream>, Status>> + Send>>;
+
+    fn call(&mut self, request: tonic::Request<pb::WatchSessionsRequest>) -> Self::Future {
+        let begun = begin(&self.0, request.into_inner());
+        Box::pin(async { Ok(tonic::Response::new(begun?)) })
+    }
+}
 
 /// Begins to watch; refuses before the first answer what cannot be served.
 pub(super) fn begin(api: &SessionApi, wire: pb::WatchSessionsRequest) -> Result<Stream, Refusal> {
@@ -72,16 +99,14 @@ pub(super) fn begin(api: &SessionApi, wire: pb::WatchSessionsRequest) -> Result<
         answers,
     };
     tokio::spawn(watcher.run(snapshot));
-    let stream = ReceiverStream::new(stream);
-    debug_assert_eq!(stream.size_hint().0, 0);
-    Ok(Box::pin(stream))
+    Ok(ReceiverStream::new(stream))
 }
 
 struct Watcher {
     api: SessionApi,
     filter: EventFilter,
     cursor: Revision,
-    answers: mpsc::Sender<Result<pb::WatchSessionsResponse, Status>>,
+    answers: mpsc::Sender<Result<Answer, Status>>,
 }
 
 /// The watcher went away, or was told why it ends.
@@ -120,8 +145,19 @@ impl Watcher {
         }
     }
 
-    async fn send(&self, answer: pb::WatchSessionsResponse) -> Result<(), Over> {
-        self.answers.send(Ok(answer)).await.map_err(|_| Over)
+    async fn send(&self, head: pb::WatchSessionsResponse) -> Result<(), Over> {
+        self.send_events(head, Vec::new()).await
+    }
+
+    async fn send_events(
+        &self,
+        head: pb::WatchSessionsResponse,
+        events: Vec<Bytes>,
+    ) -> Result<(), Over> {
+        self.answers
+            .send(Ok(Answer { head, events }))
+            .await
+            .map_err(|_| Over)
     }
 
     fn answer(&self) -> pb::WatchSessionsResponse {
@@ -185,20 +221,25 @@ impl Watcher {
             let events = self.matching(&events);
             if !events.is_empty() || told.elapsed() > BOOKMARK_EVERY {
                 told = tokio::time::Instant::now();
-                self.send(pb::WatchSessionsResponse {
-                    events,
-                    ..self.answer()
-                })
-                .await?;
+                self.send_events(self.answer(), events).await?;
             }
         }
         Ok(())
     }
 
-    fn matching(&self, events: &[Arc<Event>]) -> Vec<pb::Event> {
+    fn matching(&self, events: &[Arc<Event>]) -> Vec<Bytes> {
         let shower = self.api.shower();
-        let wanted = events.iter().filter(|event| self.filter.matches(event));
-        wanted.map(|event| shower.event(event)).collect()
+        let encoded = |event: &Arc<Event>| {
+            event
+                .encoded
+                .get_or_init(|| encode_event(shower.event(event)))
+                .clone()
+        };
+        events
+            .iter()
+            .filter(|event| self.filter.matches(event))
+            .map(encoded)
+            .collect()
     }
 
     /// The last answer of a daemon that stops.

@@ -55,9 +55,11 @@ pub struct Restart {
 }
 
 impl Restart {
-    /// The revision at which watchers see that a session came back.
-    pub fn derived(&self, seq: Seq) -> Revision {
-        Revision(self.base.0 + 1 + (seq.0 - self.first_seq.0))
+    /// The revision at which watchers see that a session came back; none for one
+    /// that was registered before all that did.
+    pub fn derived(&self, seq: Seq) -> Option<Revision> {
+        let place = seq.0.checked_sub(self.first_seq.0)?;
+        Some(Revision(self.base.0 + 1 + place))
     }
 }
 

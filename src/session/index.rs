@@ -274,7 +274,7 @@ impl Index {
     pub fn revision_of(&self, session: &Session) -> Revision {
         match self.restart.get() {
             Some(restart) if session.is_active() && session.revision <= restart.base => {
-                restart.derived(session.seq)
+                restart.derived(session.seq).unwrap_or(session.revision)
             }
             _ => session.revision,
         }

@@ -15,9 +15,9 @@ pub const MAX_DETAIL_BYTES: usize = 256;
 /// Shortest time to live and idle timeout.
 pub const MIN_TTL: Duration = Duration::from_secs(1);
 /// Longest time to live: ten years, far below where milliseconds overflow.
-pub const MAX_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+pub const MAX_TTL: Duration = Duration::from_hours(10 * 365 * 24);
 /// Longest idle timeout; kept in 32 bits of milliseconds.
-pub const MAX_IDLE: Duration = Duration::from_secs(30 * 24 * 3600);
+pub const MAX_IDLE: Duration = Duration::from_hours(30 * 24);
 /// No idle deadline is nearer than this after a start or a resume, in
 /// milliseconds: episodes get a chance to be heard again.
 pub const IDLE_GRACE_MS: u64 = 60_000;
@@ -58,9 +58,9 @@ impl Default for Limits {
         Self {
             max_sessions: 1_000_000,
             max_terminated: 1_000_000,
-            default_ttl: Duration::from_secs(7 * 24 * 3600),
-            terminated_ttl: Duration::from_secs(300),
-            event_retention: Duration::from_secs(7 * 24 * 3600),
+            default_ttl: Duration::from_hours(7 * 24),
+            terminated_ttl: Duration::from_mins(5),
+            event_retention: Duration::from_hours(7 * 24),
             max_events: 5_000_000,
         }
     }

@@ -223,19 +223,18 @@ fn load(
     let mut ended: Vec<(u64, Session, Live)> = Vec::new();
     store.load(boot_id, interner, &mut |stored| {
         let (session, live) = rebase(stored, meta, now);
-        match session.record() {
-            Some(record) => ended.push((record.ended, session, live)),
-            None => {
-                loaded.live += 1;
-                loaded.first_live.get_or_insert(session.seq);
-                loaded.last_live = session.seq;
-                index.insert(Arc::new(session), live);
-            }
+        if let Some(record) = session.record() {
+            ended.push((record.ended, session, live));
+            return;
         }
+        loaded.live += 1;
+        loaded.first_live.get_or_insert(session.seq);
+        loaded.last_live = session.seq;
+        index.insert(&Arc::new(session), live);
     })?;
     ended.sort_by_key(|(at, session, _)| (*at, session.seq));
     for (_, session, live) in ended {
-        index.insert(Arc::new(session), live);
+        index.insert(&Arc::new(session), live);
     }
     Ok(loaded)
 }
@@ -370,8 +369,8 @@ pub fn process(pid: i32) -> Option<Process> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace();
     let state = fields.next()?;
-    let start = fields.nth(18)?.parse().ok()?;
-    (state != "Z" && state != "X").then_some(Process { pid, start })
+    let ticks = fields.nth(18)?.parse().ok()?;
+    (state != "Z" && state != "X").then_some(Process { pid, start: ticks })
 }
 
 fn is_running(bound: Process) -> bool {

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{self, SyncSender, TrySendError},
     },
 };
@@ -21,14 +22,14 @@ use crate::{
     secret::{DigestKey, Handle, HandleDigest, Lease, LeaseDigest},
     session::{
         error::{CallError, ResumeError},
-        event::Event,
+        event::{Event, EventKind},
         feed::{Feed, Found},
         filter::{EventFilter, Filter},
         index::{HandleMatch, Index, View},
         limits::{Limits, MAX_SCAN},
         operation::{Operation, Pending, Settled},
         recovery::Recovered,
-        state::{Counters, Revision, Seq},
+        state::{Counters, Revision, Seq, Socket},
         store::{BackupProgress, Order, ReadError, Store},
         writer::{Ended, Message, Tally},
     },
@@ -36,6 +37,18 @@ use crate::{
 
 /// Calls that can wait for the writer; more are refused.
 const QUEUE: usize = 4096;
+
+/// Of those, calls from session.sock: it can never take all of the queue.
+const QUEUE_FOR_SESSIONS: usize = QUEUE / 2;
+
+/// Who waits for the writer, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// On the awake clock; a call still waiting then is dropped unexecuted.
+    pub deadline: Option<u64>,
+    /// Where the call came in.
+    pub socket: Socket,
+}
 
 /// A cheap handle on the registry.
 #[derive(Clone)]
@@ -54,6 +67,25 @@ struct Shared {
     incarnation: u64,
     schema: u32,
     queue: SyncSender<Message>,
+    /// Calls from session.sock that wait for the writer.
+    from_sessions: AtomicUsize,
+}
+
+impl Wait {
+    /// An operator who waits for as long as it takes.
+    pub const PATIENT: Self = Self {
+        deadline: None,
+        socket: Socket::Operator,
+    };
+}
+
+/// Counts a call from session.sock while it waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The writer thread; joined at the end.
@@ -141,6 +173,7 @@ pub fn start(
         incarnation: recovered.incarnation,
         schema: recovered.schema,
         queue,
+        from_sessions: AtomicUsize::new(0),
     };
     Ok((
         Sessions {
@@ -160,12 +193,25 @@ impl Drop for TellOnDrop {
 }
 
 impl Sessions {
-    /// Hands a change to the writer and waits for what became of it. `deadline`
-    /// is on the awake clock: a call still waiting then is dropped unexecuted.
-    pub async fn call<O: Operation>(&self, operation: O, deadline: Option<u64>) -> Settled<O> {
-        let (job, answer) = Pending::new(operation, deadline);
+    /// Hands a change to the writer and waits for what became of it.
+    pub async fn call<O: Operation>(&self, operation: O, wait: Wait) -> Settled<O> {
+        let _counted = match wait.socket {
+            Socket::Session => Some(self.admit_session()?),
+            Socket::Operator | Socket::Daemon => None,
+        };
+        let (job, answer) = Pending::new(operation, wait.deadline);
         self.send(Message::Job(job)).map_err(Refusal::into_call)?;
         answer.await.unwrap_or(Err(CallError::Stopping))
+    }
+
+    fn admit_session<E>(&self) -> Result<Waiting<'_>, CallError<E>> {
+        let before = self.shared.from_sessions.fetch_add(1, Ordering::Relaxed);
+        let counted = Waiting(&self.shared.from_sessions);
+        if before < QUEUE_FOR_SESSIONS {
+            Ok(counted)
+        } else {
+            Err(CallError::Busy)
+        }
     }
 
     fn send(&self, message: Message) -> Result<(), Refusal> {
@@ -432,8 +478,9 @@ impl Sessions {
                     return;
                 }
                 let was_live = view.session.is_active() || view.session.revision > event.revision;
-                if was_live {
-                    into.push(came_back(event, restart, view));
+                let revision = restart.derived(view.session.seq).filter(|_| was_live);
+                if let Some(revision) = revision {
+                    into.push(came_back(event, revision, view));
                     left -= 1;
                 }
             }
@@ -537,15 +584,15 @@ fn flatten(
     }
 }
 
-fn came_back(event: &Event, restart: &crate::session::event::Restart, view: View) -> Arc<Event> {
-    use crate::session::event::EventKind;
+/// What a watcher is told of a session that came back.
+fn came_back(event: &Event, revision: Revision, view: View) -> Arc<Event> {
     let kind = if view.session.lease.is_some() {
         EventKind::LeaseRevoked
     } else {
         EventKind::Recovered
     };
     Arc::new(Event {
-        revision: restart.derived(view.session.seq),
+        revision,
         previous: Revision::default(),
         kind,
         at: event.at,

@@ -318,7 +318,7 @@ impl Writer {
             let before = self.index.index().by_seq(session.seq);
             doomed.revision = before.map_or(session.revision, |view| view.session.revision);
             let doomed = Arc::new(doomed);
-            self.index.replace(Arc::clone(&doomed));
+            self.index.replace(&doomed);
             warn!(
                 session_id = doomed.id(),
                 "revocation not written yet, handle refused"
@@ -443,13 +443,13 @@ impl Writer {
         let next = expiry::look_at(session, &live, heard_since, now);
         let before = self.index.index().by_seq(session.seq);
         let promised = before.as_ref().and_then(|old| {
-            (!old.session.record().is_some() || session.record().is_none())
+            (old.session.record().is_none() || session.record().is_none())
                 .then(|| expiry::look_at(&old.session, &old.live, heard_since, now))
                 .flatten()
         });
         match before {
-            Some(_) => self.index.replace(Arc::clone(session)),
-            None => self.index.insert(Arc::clone(session), live),
+            Some(_) => self.index.replace(session),
+            None => self.index.insert(session, live),
         }
         if let Some(at) = next
             && promised.is_none_or(|promised| at < promised)

@@ -46,7 +46,7 @@ impl Ballast {
             .truncate(true)
             .mode(0o600)
             .open(&self.path)?;
-        let block = [0_u8; 64 * 1024];
+        let block = vec![0_u8; 64 * 1024];
         for _ in 0..BYTES / block.len() as u64 {
             file.write_all(&block)?;
         }

@@ -43,19 +43,15 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub(super) fn new(
-        connection: Connection,
-        ballast: Ballast,
-        schema: u32,
-    ) -> rusqlite::Result<Self> {
-        Ok(Self {
+    pub(super) fn new(connection: Connection, ballast: Ballast, schema: u32) -> Self {
+        Self {
             connection,
             ballast,
             schema,
             boot: 0,
             since_checkpoint: 0,
             copy: None,
-        })
+        }
     }
 
     /// One transaction: what fails before its commit was not written.
@@ -433,10 +429,10 @@ fn event_of(
     let (revision, seq) = (Revision(number(0)?), Seq(number(2)?));
     let body = row.get_ref(5).map_err(read_error)?;
     let body = body.as_blob().map_err(read_error)?;
-    let decoded = decoder
+    let parts = decoder
         .event(seq, revision, body, interner)
         .map_err(read_error)?;
-    let (session, live) = match decoded.session {
+    let (session, live) = match parts.session {
         Some((session, live)) => (Some(Arc::new(session)), live),
         None => (None, Live::default()),
     };
@@ -445,10 +441,10 @@ fn event_of(
         previous: Revision(number(1)?),
         kind: rows::kind_of(number(3)? as u32).map_err(read_error)?,
         at: number(4)?,
-        actor: decoded.actor,
+        actor: parts.actor,
         session,
         live,
-        restart: decoded.restart,
+        restart: parts.restart,
         encoded: OnceLock::new(),
     }))
 }

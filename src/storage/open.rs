@@ -177,7 +177,7 @@ impl Journal {
         bind_key(&mut connection, key, path)?;
         let ballast = Ballast::new(files.ballast.clone());
         ballast.fill();
-        Self::new(connection, ballast, migrate::newest()).map_err(sqlite)
+        Ok(Self::new(connection, ballast, migrate::newest()))
     }
 }
 

@@ -135,7 +135,7 @@ fn move_aside(registry: &Path) -> Result<Option<PathBuf>, RestoreError> {
         return Ok(None);
     }
     let name = |n: u32| registry.with_extension(format!("db.replaced-{n}"));
-    let aside = (1..)
+    let aside = (1..u32::MAX)
         .map(name)
         .find(|path| !path.exists())
         .expect("some name is free");

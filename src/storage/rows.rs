@@ -385,6 +385,7 @@ impl Decoder {
         let expires = row.expires_boot.zip(row.expires_wall);
         let lease = row
             .lease
+            .as_ref()
             .map(|lease| self.lease(lease, interner))
             .transpose()?;
         let handle = row
@@ -403,7 +404,7 @@ impl Decoder {
                 start: p.start,
             }),
             labels: row.labels.map(|rows| labels_of(rows.labels)).transpose()?,
-            rotated: row.rotated.map(rotated_of).transpose()?,
+            rotated: row.rotated.as_ref().map(rotated_of).transpose()?,
         };
         let session = Session {
             seq,
@@ -421,7 +422,7 @@ impl Decoder {
         Ok((session, live))
     }
 
-    fn lease(&mut self, row: LeaseRow, interner: &mut Interner) -> Result<LeaseHold, BadRow> {
+    fn lease(&mut self, row: &LeaseRow, interner: &mut Interner) -> Result<LeaseHold, BadRow> {
         let presenter = self.peer(&row.presenter, interner)?;
         let holder = PublicName::parse(&row.holder).map_err(|_| BadRow("a name"))?;
         Ok(LeaseHold {
@@ -464,9 +465,10 @@ impl Decoder {
     ) -> Result<DecodedEvent, BadRow> {
         let row = EventRow::decode(body)?;
         let peer = self.peer(&row.peer, interner)?;
-        let session = match row.session.is_empty() {
-            true => None,
-            false => Some(self.session(seq, revision, &row.spec, &row.session, interner)?),
+        let session = if row.session.is_empty() {
+            None
+        } else {
+            Some(self.session(seq, revision, &row.spec, &row.session, interner)?)
         };
         Ok(DecodedEvent {
             actor: Actor {
@@ -492,7 +494,7 @@ pub(super) struct DecodedEvent {
     pub(super) restart: Option<Restart>,
 }
 
-fn rotated_of(row: RotatedRow) -> Result<Rotated, BadRow> {
+fn rotated_of(row: &RotatedRow) -> Result<Rotated, BadRow> {
     Ok(Rotated {
         old: HandleDigest::from_bytes(&row.old).ok_or(BadRow("a digest"))?,
         request_id: RequestId::parse(&row.request_id).map_err(|_| BadRow("a request id"))?,

@@ -82,7 +82,7 @@ impl Story {
         }
         let operator = self.daemon.operator().await;
         let watcher = std::mem::take(&mut self.watcher);
-        let following = tokio::spawn(watcher.follow(operator, Arc::clone(&self.shared), u64::MAX));
+        let following = tokio::spawn(watcher.follow(operator, Arc::clone(&self.shared)));
         tokio::select! {
             () = within(fuse.burnt()) => {}
             Some(ended) = workers.join_next() => {
@@ -138,9 +138,11 @@ impl Story {
     /// Hears the events to the end, and what contradicts the ledger in them.
     async fn heard_wrong(&mut self) -> Vec<String> {
         let Look { revision, .. } = look(&self.daemon, Vec::new(), Vec::new()).await;
-        let watcher = std::mem::take(&mut self.watcher);
         let operator = self.daemon.operator().await;
-        self.watcher = within(watcher.follow(operator, Arc::clone(&self.shared), revision)).await;
+        let heard = self.watcher.hear_until(operator, &self.shared, revision);
+        if let Err(status) = within(heard).await {
+            panic!("the watch ended: {status:?}\n{}", self.daemon.logs());
+        }
         self.shared
             .with(|ledger| watched::check(&self.watcher.heard, ledger))
     }

@@ -3,6 +3,7 @@
 mod authorities;
 mod clients;
 mod crash;
+mod files;
 mod harness;
 mod powercut;
 mod refusals;

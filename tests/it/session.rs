@@ -1,5 +1,6 @@
 //! Sessions, through the real daemon.
 
+mod events;
 mod handle;
 mod lookup;
 mod persistence;

@@ -5,6 +5,7 @@
 //! a violation and sees it caught.
 
 mod layers;
+mod names;
 mod sizes;
 mod tree;
 mod words;
@@ -203,6 +204,25 @@ fn harmless_words_in_comments_and_anything_in_strings_are_let_through() {
         const D: u8 = b'\''; const E: &str = "\" // TODO";
     "##;
     clean(&words::comments(&Tree::of(&[("src/a.rs", text)])));
+}
+
+#[test]
+fn every_public_name_lives_where_the_document_says() {
+    let document = std::fs::read_to_string(repository().join("docs/requirements.md"));
+    let found = names::check(&document.expect("it is there"), &Tree::read(repository()));
+    assert!(found.named >= 4, "{} names", found.named);
+    clean(&found.missing);
+}
+
+#[test]
+fn a_public_name_that_moved_is_caught() {
+    let document = "| Old | `episoded::a::New` |\n| Other | `episoded::a::Gone` |\n";
+    let found = names::check(
+        document,
+        &Tree::of(&[("src/a.rs", "pub struct New;\nstruct Gone;")]),
+    );
+    assert_eq!(found.named, 2);
+    caught(&found.missing, "episoded::a::Gone");
 }
 
 #[test]

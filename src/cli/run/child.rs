@@ -66,7 +66,7 @@ impl Episode {
         let episode = Self {
             child,
             group,
-            foreground: Foreground::give(group),
+            foreground: Foreground::of(group),
         };
         if episode.foreground.is_some() {
             // It may have read from the terminal, and been stopped, before it was its turn.
@@ -80,7 +80,7 @@ impl Episode {
         self.group.as_raw_nonzero().get()
     }
 
-    /// Whether the terminal's own signals go to the child.
+    /// Whether there is a terminal, which may stop the child.
     pub fn has_terminal(&self) -> bool {
         self.foreground.is_some()
     }
@@ -110,7 +110,7 @@ impl Episode {
     /// Goes on after a stop: in the foreground if this process is there again.
     pub fn resume(&self) {
         if let Some(foreground) = &self.foreground {
-            foreground.resume();
+            foreground.give();
         }
         self.signal(Signal::CONT);
     }

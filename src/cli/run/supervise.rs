@@ -140,9 +140,11 @@ impl Supervision<'_> {
                 }
                 self.episode.signal(signal);
             }
-            // A job that is stopped is stopped as a whole, or its shell waits for it.
             Arrived::Child if self.episode.has_terminal() && self.episode.was_stopped() => {
+                // A job stops as a whole, or its shell would wait for it. This
+                // goes on when the shell lets it, or at once where there is none.
                 let _ = kill_process_group(getpgrp(), Signal::TSTP);
+                self.episode.resume();
             }
             Arrived::Child => {}
             Arrived::Continued => self.episode.resume(),

@@ -21,7 +21,7 @@ use crate::cli::error::{CliError, exit};
 /// The helper's name among the commands.
 pub const HELPER: &str = "__foreground";
 
-/// The foreground of the terminal on stdin, handed to a child.
+/// The foreground of the terminal on stdin, which a child gets when we have it.
 #[derive(Debug)]
 pub struct Foreground {
     own: Pid,
@@ -29,18 +29,22 @@ pub struct Foreground {
 }
 
 impl Foreground {
-    /// Hands it over, if there is a terminal and it is ours to give.
-    pub fn give(child: Pid) -> Option<Self> {
-        let own = getpgrp();
-        if !io::stdin().is_terminal() || tcgetpgrp(io::stdin()) != Ok(own) {
+    /// Hands it over, if there is a terminal. In the background nothing is ours
+    /// to give until the shell puts us in front.
+    pub fn of(child: Pid) -> Option<Self> {
+        if !io::stdin().is_terminal() || tcgetpgrp(io::stdin()).is_err() {
             return None;
         }
-        tcsetpgrp(io::stdin(), child).ok()?;
-        Some(Self { own, child })
+        let foreground = Self {
+            own: getpgrp(),
+            child,
+        };
+        foreground.give();
+        Some(foreground)
     }
 
-    /// Hands it over again, if it came back to us.
-    pub fn resume(&self) {
+    /// Hands it over, if it is ours.
+    pub fn give(&self) {
         if tcgetpgrp(io::stdin()) == Ok(self.own) {
             let _ = tcsetpgrp(io::stdin(), self.child);
         }

@@ -25,6 +25,8 @@ const PROGRAM: &str = "episoded";
 const LOG: &str = "episoded.log";
 /// A start reads every live session, and may migrate the registry first.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a daemon that was quicker may take to serve.
+const RIVAL: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 /// Of a daemon that failed: enough for its last words.
 const LAST_WORDS: usize = 2048;
@@ -95,6 +97,7 @@ struct Daemon {
     child: Child,
     program: PathBuf,
     log: PathBuf,
+    ended: Option<Instant>,
 }
 
 impl Daemon {
@@ -133,14 +136,20 @@ impl Daemon {
             child,
             program,
             log,
+            ended: None,
         })
     }
 
-    /// Fails when the daemon has ended, with its last words.
+    /// Fails when the daemon has ended, with its last words. One that found
+    /// another at work is given up a while later: the other may be about to serve.
     fn check(&mut self) -> Result<(), CliError> {
         let Ok(Some(status)) = self.child.try_wait() else {
             return Ok(());
         };
+        let ended = *self.ended.get_or_insert_with(Instant::now);
+        if status.code() == Some(exit::TRY_AGAIN.into()) && ended.elapsed() < RIVAL {
+            return Ok(());
+        }
         let said = std::fs::read_to_string(&self.log).unwrap_or_default();
         let from = said.ceil_char_boundary(said.len().saturating_sub(LAST_WORDS));
         let message = format!(

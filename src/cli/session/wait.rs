@@ -114,10 +114,10 @@ impl Waiting {
                     }
                 }
                 Err(error) if error.reason == Some(Reason::SessionNotFound) => {
-                    match self.last_event(&session_id).await? {
-                        Some(event) => self.see(&event)?,
-                        None => self.unknown(&session_id),
+                    if let Some(event) = self.last_event(&session_id).await? {
+                        self.see(&event)?;
                     }
+                    self.unknown(&session_id);
                 }
                 Err(error) => return Err(error.into()),
             }

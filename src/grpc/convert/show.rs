@@ -12,7 +12,7 @@ use crate::{
         index::{Index, View},
         spec::{IdentityEvidence, Labels, PcacPolicy, Role, SovereigntyMode},
         state::{
-            Actor, Counters, ExitClassification, Peer, Record, Session, Socket, Status,
+            Actor, Counters, ExitClassification, Peer, Record, Revision, Session, Socket, Status,
             TerminationReason,
         },
     },
@@ -27,13 +27,16 @@ pub(crate) struct Shower<'a> {
 }
 
 impl Shower<'_> {
-    /// A session, without its handle.
+    /// A session as it is now, without its handle.
     pub(crate) fn session(&self, view: &View) -> pb::Session {
+        self.session_at(view, self.index.revision_of(&view.session))
+    }
+
+    fn session_at(&self, view: &View, revision: Revision) -> pb::Session {
         let session = &*view.session;
         let (id, work, _) = session.names.split();
         let spec = &*session.spec;
         let lease = session.lease.as_ref();
-        let revision = self.index.revision_of(session);
         pb::Session {
             session_id: id.to_owned(),
             work_id: work.to_owned(),
@@ -102,11 +105,9 @@ impl Shower<'_> {
             session: session.clone(),
             live: event.live,
         });
-        let session = view.as_ref().map(|view| pb::Session {
-            revision: event.revision.0,
-            etag: event.revision.0.to_string(),
-            ..self.session(view)
-        });
+        let session = view
+            .as_ref()
+            .map(|view| self.session_at(view, event.revision));
         pb::Event {
             revision: event.revision.0,
             time: Some(timestamp(event.at)),

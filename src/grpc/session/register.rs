@@ -21,11 +21,7 @@ impl SessionApi {
     pub(super) fn registered(&self, done: &Registered) -> pb::RegisterSessionResponse {
         pb::RegisterSessionResponse {
             session: Some(self.shower().session_with(&done.view, done.handle.as_ref())),
-            evicted: done
-                .evicted
-                .iter()
-                .filter_map(|view| self.show(view))
-                .collect(),
+            evicted: done.evicted.iter().map(|view| self.show(view)).collect(),
             revision: done.revision.0,
             handle_withheld: done.handle.is_none(),
         }
@@ -74,10 +70,7 @@ impl SessionApi {
         let decided = if good.is_empty() {
             Vec::new()
         } else {
-            let answer = self
-                .sessions
-                .call(RegisterMany(good), caller.deadline)
-                .await;
+            let answer = self.sessions.call(RegisterMany(good), caller.wait()).await;
             answer.map_err(|error: CallError<_>| error.into_refusal(""))?
         };
         let mut decided = decided.into_iter();

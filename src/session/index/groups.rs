@@ -127,10 +127,10 @@ impl Groups {
 
     fn bridge(&self, slots: &Slots, shard: &mut ShardGuard<'_>, slot: u32, link: Link) {
         slots.change(link.prev, |s| {
-            s.links[self.circle as usize].next = link.next
+            s.links[self.circle as usize].next = link.next;
         });
         slots.change(link.next, |s| {
-            s.links[self.circle as usize].prev = link.prev
+            s.links[self.circle as usize].prev = link.prev;
         });
         if shard.find(|head| head == slot).is_some() {
             shard.replace(slot, link.next);

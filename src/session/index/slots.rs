@@ -123,10 +123,12 @@ impl Slot {
     }
 }
 
+type Chunk = RwLock<Box<[Slot]>>;
+
 /// All slots.
 #[derive(Debug)]
 pub(super) struct Slots {
-    chunks: Box<[OnceLock<RwLock<Box<[Slot]>>>]>,
+    chunks: Box<[OnceLock<Chunk>]>,
 }
 
 impl Slots {
@@ -142,7 +144,7 @@ impl Slots {
         self.chunks.len() * CHUNK
     }
 
-    fn chunk(&self, slot: u32) -> &RwLock<Box<[Slot]>> {
+    fn chunk(&self, slot: u32) -> &Chunk {
         self.chunks[slot as usize / CHUNK]
             .get_or_init(|| RwLock::new((0..CHUNK).map(|_| Slot::default()).collect()))
     }

@@ -52,7 +52,7 @@ impl IndexWriter {
     }
 
     /// Adds a session that was just registered, or one read from the journal.
-    pub fn insert(&mut self, session: Arc<Session>, live: Live) {
+    pub fn insert(&mut self, session: &Arc<Session>, live: Live) {
         let slot = self.free.pop().unwrap_or_else(|| {
             let slot = self.next;
             self.next += 1;
@@ -60,7 +60,7 @@ impl IndexWriter {
         });
         let index = &*self.index;
         index.slots.change(slot, |s| {
-            s.session = Some(Arc::clone(&session));
+            s.session = Some(Arc::clone(session));
             s.set_live(live);
         });
         index.order.insert(session.seq, slot);
@@ -70,11 +70,11 @@ impl IndexWriter {
         } else {
             End::Back
         };
-        join_work(index, slot, &session, end);
-        join_episode(index, slot, &session, end);
-        link_handles(index, slot, digests(&session));
-        join_lease(index, slot, &session);
-        self.count(&session, 1);
+        join_work(index, slot, session, end);
+        join_episode(index, slot, session, end);
+        link_handles(index, slot, digests(session));
+        join_lease(index, slot, session);
+        self.count(session, 1);
         if session.record().is_some() {
             self.ended.push_back(session.seq);
         }
@@ -82,7 +82,7 @@ impl IndexWriter {
 
     /// Puts a new version in the place of the old one. What both have in common
     /// stays findable throughout.
-    pub fn replace(&mut self, session: Arc<Session>) {
+    pub fn replace(&mut self, session: &Arc<Session>) {
         let index = Arc::clone(&self.index);
         let Some(slot) = index.order.slot(session.seq) else {
             return;
@@ -91,12 +91,12 @@ impl IndexWriter {
             return;
         };
         let ends = old.is_active() && !session.is_active();
-        let new_lease = lease_digest(&old) != lease_digest(&session);
+        let new_lease = lease_digest(&old) != lease_digest(session);
         let new_episode = old.episode_id() != session.episode_id();
         link_handles(
             &index,
             slot,
-            digests(&session).filter(|d| !has_handle(&old, d)),
+            digests(session).filter(|d| !has_handle(&old, d)),
         );
         if new_lease {
             leave_lease(&index, slot, &old);
@@ -105,13 +105,13 @@ impl IndexWriter {
             leave_episode(&index, slot, &old);
         }
         index.slots.change(slot, |s| {
-            s.session = Some(Arc::clone(&session));
+            s.session = Some(Arc::clone(session));
             if old.handle != session.handle {
                 s.forget_use();
             }
         });
         if new_lease {
-            join_lease(&index, slot, &session);
+            join_lease(&index, slot, session);
         }
         if new_episode {
             let end = if session.is_active() {
@@ -119,18 +119,18 @@ impl IndexWriter {
             } else {
                 End::Back
             };
-            join_episode(&index, slot, &session, end);
+            join_episode(&index, slot, session, end);
         }
         unlink_handles(
             &index,
             slot,
-            digests(&old).filter(|d| !has_handle(&session, d)),
+            digests(&old).filter(|d| !has_handle(session, d)),
         );
         if ends {
-            retire(&index, slot, &session);
+            retire(&index, slot, session);
         }
         self.count(&old, -1);
-        self.count(&session, 1);
+        self.count(session, 1);
         if old.record().is_none() && session.record().is_some() {
             self.ended.push_back(session.seq);
         }

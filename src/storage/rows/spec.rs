@@ -111,7 +111,7 @@ pub(super) fn decode_spec(bytes: &[u8]) -> Result<Spec, BadRow> {
         capability_manifest_hash: row.capability_manifest_hash.map(hash).transpose()?,
         coordination_id: name(&row.coordination_id)?,
         parent_session_id: parent.map_err(|_| BadRow("a session id"))?,
-        pcac_policy: row.pcac_policy.map(pcac_of).transpose()?,
+        pcac_policy: row.pcac_policy.as_ref().map(pcac_of).transpose()?,
         pointer_only_waiver: match row.waiver {
             Some(waiver) => Some(PointerOnlyWaiver {
                 waiver_id: name(&waiver.waiver_id)?,
@@ -124,7 +124,7 @@ pub(super) fn decode_spec(bytes: &[u8]) -> Result<Spec, BadRow> {
     })
 }
 
-fn pcac_of(row: PcacRow) -> Result<PcacPolicy, BadRow> {
+fn pcac_of(row: &PcacRow) -> Result<PcacPolicy, BadRow> {
     Ok(PcacPolicy {
         lifecycle_enforcement: row.lifecycle_enforcement,
         min_tier2_identity_evidence: if row.pointer_only {

@@ -3,7 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ledger::{Fate, Ledger};
+use super::ledger::{Fate, Lease, Ledger};
+
+/// What a start tells of each live session: the one, or the other if it has a
+/// lease. Watchers get these out of one row, under revisions that are in no
+/// session.
+pub const DERIVED: [&str; 2] = ["RECOVERED", "LEASE_REVOKED"];
 
 /// One event that a watcher was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,11 +58,16 @@ pub fn check(heard: &[Heard], ledger: &Ledger) -> Vec<String> {
             ("REMOVED", u64::from(removed)),
             ("BOUND", u64::from(entry.state.episode.is_some())),
             ("STOP_REQUESTED", u64::from(entry.state.stop_requested)),
-            ("RECOVERED", entry.survived),
         ] {
             if count(kind) != due {
                 wrong.push(format!("{id}: {kind} is due {due} times in {history:?}"));
             }
+        }
+        let survived: u64 = DERIVED.iter().map(|kind| count(kind)).sum();
+        let unleased = entry.state.lease == Lease::None && count("LEASE_REVOKED") > 0;
+        if survived != entry.survived || unleased {
+            let due = entry.survived;
+            wrong.push(format!("{id}: {due} restarts are due in {history:?}"));
         }
         let first = history.first().is_none_or(|kind| *kind == "CREATED");
         let ends = |kind: &&str| ["TERMINATED", "REMOVED", "EVICTED"].contains(kind);
@@ -142,6 +152,14 @@ mod tests {
         events.push((7, "CREATED", "phantom"));
         let wrong = check(&heard(&events), &ledger());
         assert_eq!(wrong, ["phantom: heard of, and nobody registered it"]);
+    }
+
+    #[test]
+    fn a_revoked_lease_where_there_is_none_is_caught() {
+        let mut events = ALL.to_vec();
+        events[2].1 = "LEASE_REVOKED";
+        let wrong = check(&heard(&events), &ledger());
+        assert!(wrong[0].contains("1 restarts are due"), "{wrong:?}");
     }
 
     #[test]

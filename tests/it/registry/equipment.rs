@@ -16,7 +16,7 @@ use episoded::session::limits::Limits;
 use episoded::session::operation::register::{Register, Registered, Until};
 use episoded::session::operation::terminate::{Ended as EndedSession, Terminate};
 use episoded::session::recovery::{Policy, Setup, recover};
-use episoded::session::service::{Sessions, WriterThread, start};
+use episoded::session::service::{Sessions, Wait, WriterThread, start};
 use episoded::session::spec::{Labels, Role, Spec};
 use episoded::session::state::{
     Actor, Counters, ExitClassification, Peer, Revision, Socket, TerminationReason,
@@ -254,11 +254,11 @@ impl Registry {
         work: &str,
     ) -> Result<Registered, CallError<RegisterError>> {
         let operation = registration(&self.sessions, id, work);
-        within(self.sessions.call(operation, None)).await
+        within(self.sessions.call(operation, Wait::PATIENT)).await
     }
 
     pub async fn terminate(&self, id: &str) -> Result<EndedSession, CallError<TargetError>> {
-        within(self.sessions.call(termination(id), None)).await
+        within(self.sessions.call(termination(id), Wait::PATIENT)).await
     }
 
     pub fn get(&self, id: &str) -> Option<View> {

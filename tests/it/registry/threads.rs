@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use episoded::session::filter::Filter;
 use episoded::session::limits::Limits;
-use episoded::session::service::Sessions;
+use episoded::session::service::{Sessions, Wait};
 use episoded::session::state::Seq;
 
 use super::equipment::{Registry, registration, termination, work_id};
@@ -26,7 +26,10 @@ async fn work_alone(sessions: Sessions, thread: usize) -> Vec<(String, bool)> {
         let id = format!("t{thread}-{number}");
         let work = format!("work-{}", number % 4);
         let operation = registration(&sessions, &id, &work);
-        let registered = sessions.call(operation, None).await.expect("it registers");
+        let registered = sessions
+            .call(operation, Wait::PATIENT)
+            .await
+            .expect("it registers");
         let handle = registered.handle.expect("its handle");
         let digest = sessions.digest_handle(&handle);
         let found = sessions.use_handle(&digest).expect("found by its handle");
@@ -36,7 +39,7 @@ async fn work_alone(sessions: Sessions, thread: usize) -> Vec<(String, bool)> {
         let ends = number % 3 == 0;
         if ends {
             sessions
-                .call(termination(&id), None)
+                .call(termination(&id), Wait::PATIENT)
                 .await
                 .expect("it ends");
             assert!(sessions.use_handle(&digest).is_none(), "the handle is dead");

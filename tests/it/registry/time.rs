@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use episoded::session::limits::Limits;
 use episoded::session::operation::register::Until;
+use episoded::session::service::Wait;
 use episoded::session::state::{Status, TerminationReason};
 
 use super::equipment::{Registry, identity, registration};
 use crate::harness::within;
 
-const TTL: Duration = Duration::from_secs(300);
+const TTL: Duration = Duration::from_mins(5);
 const JUST_BEFORE: Duration = Duration::from_secs(299);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -74,7 +75,7 @@ async fn a_deadline_refuses_the_handle_at_its_instant_and_ends_the_session() {
     let registry = Registry::new(Limits::default());
     let mut operation = registration(&registry.sessions, "s", "work");
     operation.until = Until::After(TTL);
-    let registered = within(registry.sessions.call(operation, None)).await;
+    let registered = within(registry.sessions.call(operation, Wait::PATIENT)).await;
     let handle = registered
         .expect("it registers")
         .handle

@@ -1,0 +1,181 @@
+//! Closed loops of calls: one in flight, or many.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    daemon::alone,
+    raw::{self, Authorization, Caller},
+    stat,
+};
+
+/// Connections, and calls in flight on each.
+const CONNECTIONS: usize = 8;
+const IN_FLIGHT: usize = 16;
+
+/// How long a loop runs before it is measured.
+const WARM_UP: Duration = Duration::from_millis(300);
+
+/// Makes the body of the next call.
+pub type Body = Arc<dyn Fn() -> Bytes + Send + Sync>;
+
+/// What is called, where, and with what.
+#[derive(Clone)]
+pub struct Target {
+    /// The socket.
+    pub socket: PathBuf,
+    /// The method.
+    pub path: &'static str,
+    /// The next call's body.
+    pub body: Body,
+    /// Each loop uses one of them; none: calls carry no handle.
+    pub handles: Arc<[Authorization]>,
+}
+
+impl Target {
+    /// Calls that carry no handle.
+    pub fn new(
+        socket: impl Into<PathBuf>,
+        path: &'static str,
+        body: impl Fn() -> Bytes + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            socket: socket.into(),
+            path,
+            body: Arc::new(body),
+            handles: Arc::new([]),
+        }
+    }
+
+    async fn caller(&self) -> Caller {
+        Caller::new(raw::connect(&self.socket).await, self.path)
+    }
+
+    /// The answer to one call.
+    pub fn once(&self) -> Bytes {
+        let answer = alone(async {
+            let mut caller = self.caller().await;
+            caller.call((self.body)(), self.handles.first()).await
+        });
+        answer.expect("a call is answered")
+    }
+
+    /// Median latency with one call in flight, in microseconds. The client runs
+    /// on one thread.
+    pub fn p50(&self, calls: usize) -> f64 {
+        let times = alone(async {
+            let mut caller = self.caller().await;
+            let mut times = Vec::with_capacity(calls);
+            for call in 0..calls + calls / 4 {
+                let body = (self.body)();
+                let sent = Instant::now();
+                let answer = caller.call(body, self.handles.first()).await;
+                let time = sent.elapsed();
+                answer.expect("a call is answered");
+                if call >= calls / 4 {
+                    times.push(stat::micros(time));
+                }
+            }
+            times
+        });
+        stat::median(&times)
+    }
+
+    /// Calls a second, with sixteen in flight on each of eight connections. The
+    /// client takes as many threads as it likes.
+    pub fn throughput(&self, window: Duration) -> f64 {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+        runtime.block_on(async {
+            let (answered, over) = (
+                Arc::new(AtomicU64::new(0)),
+                Arc::new(AtomicBool::new(false)),
+            );
+            let mut loops = tokio::task::JoinSet::new();
+            for connection in 0..CONNECTIONS {
+                let caller = self.caller().await;
+                for stream in 0..IN_FLIGHT {
+                    let number = connection * IN_FLIGHT + stream;
+                    let one = Loop {
+                        caller: caller.clone(),
+                        body: Arc::clone(&self.body),
+                        handle: self
+                            .handles
+                            .get(number % self.handles.len().max(1))
+                            .cloned(),
+                        answered: Arc::clone(&answered),
+                        over: Arc::clone(&over),
+                    };
+                    loops.spawn(one.run());
+                }
+            }
+            tokio::time::sleep(WARM_UP).await;
+            let (before, started) = (answered.load(Ordering::Relaxed), Instant::now());
+            tokio::time::sleep(window).await;
+            let count = answered.load(Ordering::Relaxed) - before;
+            let rate = count as f64 / started.elapsed().as_secs_f64();
+            over.store(true, Ordering::Relaxed);
+            while let Some(ended) = loops.join_next().await {
+                ended.expect("every call is answered");
+            }
+            rate
+        })
+    }
+
+    /// Makes that many calls as fast as it goes; nothing is measured.
+    pub fn all(&self, calls: usize) {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+        runtime.block_on(async {
+            let left = Arc::new(AtomicU64::new(calls as u64));
+            let mut loops = tokio::task::JoinSet::new();
+            for _ in 0..CONNECTIONS {
+                let caller = self.caller().await;
+                for _ in 0..IN_FLIGHT {
+                    let (mut caller, body, left) =
+                        (caller.clone(), self.body.clone(), left.clone());
+                    loops.spawn(async move {
+                        while take_one(&left) {
+                            let answer = caller.call(body(), None).await;
+                            answer.expect("a call is answered");
+                        }
+                    });
+                }
+            }
+            while let Some(ended) = loops.join_next().await {
+                ended.expect("every call is answered");
+            }
+        });
+    }
+}
+
+fn take_one(left: &AtomicU64) -> bool {
+    let less = |left: u64| left.checked_sub(1);
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+        .is_ok()
+}
+
+struct Loop {
+    caller: Caller,
+    body: Body,
+    handle: Option<Authorization>,
+    answered: Arc<AtomicU64>,
+    over: Arc<AtomicBool>,
+}
+
+impl Loop {
+    async fn run(mut self) {
+        while !self.over.load(Ordering::Relaxed) {
+            let answer = self.caller.call((self.body)(), self.handle.as_ref()).await;
+            answer.expect("a call is answered");
+            self.answered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

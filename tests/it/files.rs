@@ -1,0 +1,182 @@
+//! The real daemon on files it must not serve, and on a backup.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+
+use episoded::proto::admin::{BackupRequest, GetServerInfoRequest};
+use rusqlite::Connection;
+
+use crate::harness::{Daemon, get, own, register, registration, within};
+
+/// What the daemon puts into a state directory before it looks at the registry.
+const FIRST: [&str; 2] = ["registry.key", "registry.lock"];
+
+/// May be put there, empty, by reading rows.
+const LOG: &str = "registry.db-wal";
+
+fn contents(daemon: &Daemon) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(daemon.dirs().state()).expect("it can be listed");
+    entries
+        .map(|entry| {
+            let entry = entry.expect("it can be listed");
+            let name = entry.file_name().into_string().expect("names are text");
+            (name, std::fs::read(entry.path()).expect("it can be read"))
+        })
+        .filter(|(name, _)| !FIRST.contains(&name.as_str()))
+        .filter(|(name, bytes)| name != LOG || !bytes.is_empty())
+        .collect()
+}
+
+fn registry(daemon: &Daemon) -> std::path::PathBuf {
+    daemon.dirs().state().join("registry.db")
+}
+
+/// The daemon refuses what lies there with 65 and these words, and leaves it.
+async fn refused(daemon: &mut Daemon, says: [&str; 2]) {
+    let before = contents(daemon);
+    let exit = daemon.spawn().exited().await;
+    assert_eq!(exit.code(), Some(65), "{exit:?}");
+    for words in says {
+        assert!(exit.logs.contains(words), "{words:?} in {exit:?}");
+    }
+    assert!(contents(daemon) == before, "not a byte changes");
+}
+
+/// A daemon that served, holds a session, and was killed.
+async fn killed() -> Daemon {
+    let mut daemon = Daemon::start().await;
+    register(&mut daemon.operator().await, registration("work")).await;
+    daemon.kill9();
+    daemon
+}
+
+#[tokio::test]
+async fn a_foreign_registry_is_refused_with_what_to_do() {
+    let mut daemon = Daemon::builder().stopped();
+    std::fs::write(registry(&daemon), "dear diary").expect("it is written");
+    refused(
+        &mut daemon,
+        ["is not a registry of episoded", "choose another state"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_newer_registry_is_refused_with_what_to_do() {
+    let mut daemon = killed().await;
+    let connection = Connection::open(registry(&daemon)).expect("it opens");
+    connection
+        .pragma_update(None, "user_version", 99)
+        .expect("it is newer now");
+    drop(connection);
+    refused(&mut daemon, ["has schema 99", "start the newer episoded"]).await;
+}
+
+#[tokio::test]
+async fn a_damaged_registry_is_refused_with_what_to_do() {
+    let mut daemon = killed().await;
+    let connection = Connection::open(registry(&daemon)).expect("it opens");
+    let page: i64 = connection
+        .query_row(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'session'",
+            [],
+            |row| row.get(0),
+        )
+        .expect("it has the table");
+    drop(connection);
+    let mut bytes = std::fs::read(registry(&daemon)).expect("it is read");
+    let at = (page as usize - 1) * 4096;
+    bytes[at..at + 512].fill(0xff);
+    std::fs::write(registry(&daemon), bytes).expect("it is written");
+    refused(&mut daemon, ["is damaged", "--restore FILE"]).await;
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_refused_with_what_to_do() {
+    let mut daemon = killed().await;
+    let connection = Connection::open(registry(&daemon)).expect("it opens");
+    connection
+        .execute("UPDATE session SET body = x'ffff'", [])
+        .expect("the row is spoilt");
+    drop(connection);
+    refused(&mut daemon, ["is damaged", "--restore FILE"]).await;
+}
+
+#[tokio::test]
+async fn the_key_of_another_registry_is_refused_with_what_to_do() {
+    let mut daemon = killed().await;
+    let key = daemon.dirs().state().join("registry.key");
+    std::fs::write(&key, [1; 32]).expect("it is written");
+    refused(
+        &mut daemon,
+        ["belongs to another registry", "put the right registry.key"],
+    )
+    .await;
+}
+
+async fn registry_id(daemon: &Daemon) -> String {
+    let mut admin = daemon.admin().await;
+    let info = admin.get_server_info(GetServerInfoRequest {}).await;
+    info.expect("it tells").into_inner().registry_id
+}
+
+#[tokio::test]
+async fn a_backup_is_restored_with_its_sessions_under_a_new_identity() {
+    let mut daemon = Daemon::start().await;
+    let mut operator = daemon.operator().await;
+    let before = register(&mut operator, registration("before")).await;
+    let first = registry_id(&daemon).await;
+    let mut stream = daemon
+        .admin()
+        .await
+        .backup(BackupRequest::default())
+        .await
+        .expect("a backup is made")
+        .into_inner();
+    let mut bytes = Vec::new();
+    while let Some(part) = within(stream.message()).await.expect("it goes on") {
+        bytes.extend(part.chunk);
+    }
+    let backup = daemon.dirs().root().join("backup.db");
+    std::fs::write(&backup, bytes).expect("it is written");
+    let after = register(&mut operator, registration("after")).await;
+    daemon.sigterm().await;
+
+    let restoring = Daemon::builder().dirs(daemon.dirs().copy_of_state());
+    let path = backup.to_str().expect("a plain path");
+    let restored = restoring.args(["--restore", path]).start().await;
+    assert_ne!(registry_id(&restored).await, first);
+    let mut operator = restored.operator().await;
+    get(&mut operator, &before.session_id)
+        .await
+        .expect("it is back");
+    get(&mut operator, &after.session_id)
+        .await
+        .expect_err("it came after the backup");
+    let mut session = restored.session().await;
+    crate::harness::find(&mut session, own(&before.ephemeral_handle))
+        .await
+        .expect("its handle works");
+    let state = restored.dirs().state();
+    for name in [
+        "registry.db",
+        "registry.db-wal",
+        "registry.key",
+        "registry.ballast",
+    ] {
+        let meta = std::fs::metadata(state.join(name)).expect(name);
+        assert_eq!(meta.permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    assert!(state.join("registry.db.replaced-1").exists());
+}
+
+#[tokio::test]
+async fn a_backup_that_cannot_be_used_leaves_the_registry_as_it_was() {
+    let daemon = killed().await;
+    let bad = daemon.dirs().root().join("bad.db");
+    std::fs::write(&bad, "no backup at all").expect("it is written");
+    let path = bad.to_str().expect("a plain path");
+    let restoring = Daemon::builder().dirs(daemon.dirs().copy_of_state());
+    let mut restoring = restoring.args(["--restore", path]).stopped();
+    refused(&mut restoring, ["bad.db", "cannot be restored"]).await;
+}

@@ -1,0 +1,76 @@
+//! Events: past ones as they were, in the order in which they happened.
+
+use episoded::proto::session as pb;
+
+use crate::harness::{Client, Daemon, normal_end, register, registration, within};
+
+async fn history(operator: &mut Client) -> Vec<pb::Event> {
+    let request = pb::ListEventsRequest {
+        page_size: 1000,
+        ..Default::default()
+    };
+    let answer = operator.list_events(request).await;
+    let mut events = answer.expect("it lists").into_inner().events;
+    events.reverse();
+    events
+}
+
+/// What a watcher hears from the first revision to the newest.
+async fn heard(operator: &mut Client) -> Vec<pb::Event> {
+    let list = pb::ListSessionsRequest::default();
+    let list = operator.list_sessions(list).await.expect("it lists");
+    let newest = list.into_inner().revision;
+    let request = pb::WatchSessionsRequest {
+        start: Some(pb::watch_sessions_request::Start::AfterRevision(0)),
+        ..Default::default()
+    };
+    let watch = operator.watch_sessions(request).await;
+    let mut watch = watch.expect("it watches").into_inner();
+    let mut events = Vec::new();
+    loop {
+        let answer = within(watch.message()).await.expect("the watch goes on");
+        let answer = answer.expect("the watch does not end");
+        events.extend(answer.events);
+        if answer.through >= newest {
+            return events;
+        }
+    }
+}
+
+fn kinds(events: &[pb::Event], id: &str) -> Vec<pb::EventKind> {
+    let of_it = |event: &&pb::Event| event.session.as_ref().is_some_and(|s| s.session_id == id);
+    events.iter().filter(of_it).map(pb::Event::kind).collect()
+}
+
+#[tokio::test]
+async fn a_restart_leaves_past_events_as_they_were() {
+    use pb::EventKind::{Created, Recovered, Terminated};
+    let mut daemon = Daemon::start().await;
+    let mut operator = daemon.operator().await;
+    let gone = register(&mut operator, registration("work")).await;
+    operator
+        .terminate_session(normal_end(&gone.session_id))
+        .await
+        .expect("it ends");
+    let live = register(&mut operator, registration("work")).await;
+    let before = history(&mut operator).await;
+    daemon.kill9();
+    daemon.restart().await;
+
+    let mut operator = daemon.operator().await;
+    let after = history(&mut operator).await;
+    assert_eq!(after[..before.len()], before, "as they were");
+    let heard = heard(&mut operator).await;
+    for event in &heard {
+        let session = event.session.as_ref();
+        assert!(
+            session.is_none_or(|s| s.revision == event.revision),
+            "{event:?}"
+        );
+    }
+    assert_eq!(kinds(&heard, &gone.session_id), [Created, Terminated]);
+    assert_eq!(kinds(&heard, &live.session_id), [Created, Recovered]);
+    let mut revisions: Vec<_> = heard.iter().map(|event| event.revision).collect();
+    revisions.dedup();
+    assert!(revisions.is_sorted() && revisions.len() == heard.len());
+}
