@@ -19,7 +19,7 @@ use crate::{
     clock::{BootId, Now},
     ids::RequestId,
     session::{
-        event::Event,
+        event::{Event, EventKind},
         index::Interner,
         state::{Live, Revision, Seq, Session},
         store::{
@@ -29,9 +29,13 @@ use crate::{
     },
 };
 
-/// Bytes of rows after which the write-ahead log is moved into the file: a
-/// checkpoint of so much takes a few milliseconds.
+/// Bytes of log after which it is moved into the file: a checkpoint of so much
+/// takes a few milliseconds.
 const CHECKPOINT_BYTES: usize = 4 * 1024 * 1024;
+
+/// What a commit puts into the log beside its rows, at the least: the rest of its
+/// last page.
+const COMMIT_BYTES: usize = 4096;
 
 /// See the module.
 pub struct Journal {
@@ -45,13 +49,19 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub(super) fn new(connection: Connection, ballast: Ballast, schema: u32) -> Self {
+    /// `log_bytes`: what earlier runs left in the log.
+    pub(super) fn new(
+        connection: Connection,
+        ballast: Ballast,
+        schema: u32,
+        log_bytes: usize,
+    ) -> Self {
         Self {
             connection,
             ballast,
             schema,
             boot: 0,
-            since_checkpoint: 0,
+            since_checkpoint: log_bytes,
             copy: None,
             encoder: Encoder::default(),
         }
@@ -102,7 +112,8 @@ impl Journal {
                 let spec = self.encoder.spec(&session.spec);
                 let body = self.encoder.session(session, live);
                 self.since_checkpoint += 2 * (spec.len() + body.len());
-                self.put(session, &spec, &body, now)?;
+                let is_new = event.as_ref().is_some_and(|e| e.kind == EventKind::Created);
+                self.put(session, is_new, &spec, &body, now)?;
                 match event {
                     Some(event) => self.note(event, session.seq, request.as_ref(), spec, body),
                     None => Ok(()),
@@ -127,14 +138,28 @@ impl Journal {
         }
     }
 
-    fn put(&self, session: &Session, spec: &[u8], body: &[u8], now: Now) -> rusqlite::Result<()> {
-        let sql = "INSERT INTO session (seq, revision, boot, written, spec, body)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-            ON CONFLICT (seq) DO UPDATE SET revision = excluded.revision, boot = excluded.boot,
-                written = excluded.written, spec = excluded.spec, body = excluded.body";
+    /// A registration is a new row; anything else changes the one there is.
+    fn put(
+        &self,
+        session: &Session,
+        is_new: bool,
+        spec: &[u8],
+        body: &[u8],
+        now: Now,
+    ) -> rusqlite::Result<()> {
+        let sql = if is_new {
+            "INSERT INTO session (seq, revision, boot, written, spec, body)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+        } else {
+            "UPDATE session SET revision = ?2, boot = ?3, written = ?4, spec = ?5, body = ?6
+                WHERE seq = ?1"
+        };
         let (seq, revision) = (session.seq.0 as i64, session.revision.0 as i64);
         let row = params![seq, revision, self.boot, now.boot as i64, spec, body];
-        self.connection.prepare_cached(sql)?.execute(row).map(drop)
+        match self.connection.prepare_cached(sql)?.execute(row)? {
+            1 => Ok(()),
+            other => Err(rusqlite::Error::StatementChangedRows(other)),
+        }
     }
 
     fn note(
@@ -277,6 +302,7 @@ impl Store for Journal {
     }
 
     fn append(&mut self, changes: &[Change], now: Now) -> Result<(), AppendError> {
+        self.since_checkpoint += COMMIT_BYTES;
         self.transact(|journal| {
             changes
                 .iter()

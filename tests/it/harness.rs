@@ -8,6 +8,7 @@ mod call;
 mod ctl;
 mod daemon;
 mod dirs;
+mod disk;
 mod tools;
 
 pub use call::{
@@ -17,4 +18,5 @@ pub use call::{
 pub use ctl::{Ctl, Done, EPISODECTL, Running, done};
 pub use daemon::{Builder, Daemon, Exit, Spawned};
 pub use dirs::Dirs;
-pub use tools::{need_root, need_tool, repository};
+pub use disk::{Disk, need_disks};
+pub use tools::{need_command, need_root, need_tool, repository, skip};

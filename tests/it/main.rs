@@ -6,6 +6,8 @@ mod clients;
 mod crash;
 mod files;
 mod harness;
+mod powercut;
+mod readme;
 mod refusals;
 mod registry;
 mod run;

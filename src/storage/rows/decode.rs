@@ -42,7 +42,7 @@ impl Decoder {
         if self.specs.len() >= MAX_DISTINCT {
             self.specs.clear();
         }
-        let spec = interner.spec(decode_spec(bytes)?);
+        let spec = interner.spec(&decode_spec(bytes)?);
         self.specs.insert(bytes.to_vec(), Arc::clone(&spec));
         Ok(spec)
     }
@@ -55,7 +55,7 @@ impl Decoder {
             self.peers.clear();
         }
         let row = PeerRow::decode(bytes)?;
-        let peer = interner.peer(Peer {
+        let peer = interner.peer(&Peer {
             uid: row.uid,
             pid: row.pid,
             program: row.program.into(),
@@ -129,7 +129,7 @@ impl Decoder {
         let holder = PublicName::parse(&row.holder).map_err(|_| BadRow("a name"))?;
         Ok(LeaseHold {
             digest: LeaseDigest::from_bytes(&row.digest).ok_or(BadRow("a digest"))?,
-            shown: interner.shown(LeaseShown { holder, presenter }),
+            shown: interner.shown(&LeaseShown { holder, presenter }),
             since: row.since,
             revision: Revision(row.revision),
         })
