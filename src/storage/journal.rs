@@ -29,9 +29,13 @@ use crate::{
     },
 };
 
-/// Bytes of rows after which the write-ahead log is moved into the file: a
-/// checkpoint of so much takes a few milliseconds.
+/// Bytes of log after which it is moved into the file: a checkpoint of so much
+/// takes a few milliseconds.
 const CHECKPOINT_BYTES: usize = 4 * 1024 * 1024;
+
+/// What a commit puts into the log beside its rows, at the least: the rest of its
+/// last page.
+const COMMIT_BYTES: usize = 4096;
 
 /// See the module.
 pub struct Journal {
@@ -45,13 +49,19 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub(super) fn new(connection: Connection, ballast: Ballast, schema: u32) -> Self {
+    /// `log_bytes`: what earlier runs left in the log.
+    pub(super) fn new(
+        connection: Connection,
+        ballast: Ballast,
+        schema: u32,
+        log_bytes: usize,
+    ) -> Self {
         Self {
             connection,
             ballast,
             schema,
             boot: 0,
-            since_checkpoint: 0,
+            since_checkpoint: log_bytes,
             copy: None,
             encoder: Encoder::default(),
         }
@@ -277,6 +287,7 @@ impl Store for Journal {
     }
 
     fn append(&mut self, changes: &[Change], now: Now) -> Result<(), AppendError> {
+        self.since_checkpoint += COMMIT_BYTES;
         self.transact(|journal| {
             changes
                 .iter()

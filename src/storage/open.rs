@@ -177,7 +177,9 @@ impl Journal {
         bind_key(&mut connection, key, path)?;
         let ballast = Ballast::new(files.ballast.clone());
         ballast.fill();
-        Ok(Self::new(connection, ballast, migrate::newest()))
+        let log = std::fs::metadata(beside(path, "-wal")).map_or(0, |meta| meta.len());
+        let log = usize::try_from(log).unwrap_or(usize::MAX);
+        Ok(Self::new(connection, ballast, migrate::newest(), log))
     }
 }
 

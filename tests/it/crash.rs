@@ -2,10 +2,10 @@
 //! told must hold after every restart.
 
 mod controls;
-mod ledger;
-mod load;
-mod observe;
-mod random;
+pub mod ledger;
+pub mod load;
+pub mod observe;
+pub mod random;
 mod watched;
 mod watcher;
 
@@ -25,7 +25,7 @@ const ROUNDS: usize = 50;
 const DEAD_HANDLES: usize = 100;
 
 /// A number from the environment.
-fn setting(name: &str) -> Option<u64> {
+pub fn setting(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(
         text.parse()
@@ -148,7 +148,7 @@ impl Story {
     }
 }
 
-fn assert_none(wrong: &[String], when: &str) {
+pub fn assert_none(wrong: &[String], when: &str) {
     assert!(wrong.is_empty(), "{when}:\n{}", wrong.join("\n"));
 }
 

@@ -5,14 +5,18 @@
 //! daemon says READY, an end when its output closes.
 
 mod call;
+mod ctl;
 mod daemon;
 mod dirs;
+mod disk;
 mod tools;
 
 pub use call::{
     Client, Refusal, bearer, connect, find, get, normal_end, of_work, own, refusal, register,
     registration, within,
 };
+pub use ctl::{Ctl, Done, EPISODECTL, Running, done};
 pub use daemon::{Builder, Daemon, Exit, Spawned};
 pub use dirs::Dirs;
-pub use tools::{need_root, need_tool, repository};
+pub use disk::{Disk, need_disks};
+pub use tools::{need_command, need_root, need_tool, repository, skip};

@@ -212,3 +212,29 @@ fn a_batch_is_written_wholly_or_not_at_all() {
     journal.append(&twice[..2], NOW).unwrap();
     assert_eq!(kept(&mut journal).last(), Some(&12));
 }
+
+/// Many short runs, each with less to write than makes a checkpoint, and each cut
+/// short.
+#[test]
+fn the_log_does_not_grow_over_many_short_runs() {
+    let home = Home::new();
+    let log = || {
+        std::fs::metadata(home.file("registry.db-wal"))
+            .unwrap()
+            .len()
+    };
+    let mut longest = 0;
+    for run in 0..30 {
+        let mut journal = Journal::open(&home.files(), &super::key()).unwrap();
+        journal.start(&start(run), &[]).unwrap();
+        for commit in 0..10 {
+            let first = (run * 10 + commit) * 200 + 1;
+            let batch: Vec<Change> = (first..first + 200).map(|n| created(n, 0, None)).collect();
+            journal.append(&batch, NOW).unwrap();
+            journal.idle();
+        }
+        longest = longest.max(log());
+    }
+    assert!(longest > 1024 * 1024, "{longest}: the runs do write");
+    assert!(longest < 10 * 1024 * 1024, "{longest}");
+}

@@ -33,6 +33,7 @@ impl Exit {
 pub struct Builder {
     dirs: Dirs,
     arguments: Vec<OsString>,
+    wrapper: Vec<OsString>,
 }
 
 impl Builder {
@@ -77,11 +78,7 @@ impl Builder {
 
     /// Starts one process, whether or not it will serve.
     pub fn spawn(&self) -> Spawned {
-        Spawned::new(
-            Path::new(env!("CARGO_BIN_EXE_episoded")),
-            &self.dirs,
-            &self.arguments,
-        )
+        Spawned::new(Path::new(env!("CARGO_BIN_EXE_episoded")), self)
     }
 }
 
@@ -96,6 +93,7 @@ impl Daemon {
         Builder {
             dirs: Dirs::new(),
             arguments: Vec::new(),
+            wrapper: Vec::new(),
         }
     }
 
@@ -106,6 +104,12 @@ impl Daemon {
 
     pub fn dirs(&self) -> &Dirs {
         &self.builder.dirs
+    }
+
+    /// From the next start on the program runs under this command, which must
+    /// become it in the same process; nothing: by itself.
+    pub fn wrap(&mut self, wrapper: Vec<OsString>) {
+        self.builder.wrapper = wrapper;
     }
 
     /// How it is started, to start more of the same.
@@ -180,7 +184,12 @@ pub struct Spawned {
 }
 
 impl Spawned {
-    fn new(program: &Path, dirs: &Dirs, arguments: &[OsString]) -> Self {
+    fn new(program: &Path, builder: &Builder) -> Self {
+        let Builder {
+            dirs,
+            arguments,
+            wrapper,
+        } = builder;
         let (socket, notify_path) = tempfile::Builder::new()
             .prefix("n-")
             .make_in(dirs.root(), |path| StdDatagram::bind(path))
@@ -188,7 +197,13 @@ impl Spawned {
             .into_parts();
         socket.set_nonblocking(true).expect("it can be polled");
         let (reader, writer) = std::io::pipe().expect("a pipe is made");
-        let child = Command::new(program)
+        let mut words = wrapper
+            .iter()
+            .map(OsString::as_os_str)
+            .chain([program.as_os_str()]);
+        let first = words.next().expect("there is a program");
+        let child = Command::new(first)
+            .args(words)
             .arg("--runtime-dir")
             .arg(dirs.runtime())
             .arg("--state-dir")
@@ -218,6 +233,17 @@ impl Spawned {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).expect("the process is signalled");
+    }
+
+    /// Stops it in its tracks; over when none of its threads runs.
+    pub fn freeze(&self) {
+        use rustix::process::{Pid, Signal, WaitOptions, waitpid};
+        self.signal(Signal::STOP);
+        let pid = Pid::from_child(&self.child);
+        let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED)
+            .expect("the child is ours")
+            .expect("waiting is not cut short");
+        assert!(status.stopped(), "{status:?}");
     }
 
     /// Waits until it says READY; its exit, if it ends instead.

@@ -38,9 +38,22 @@ pub fn need_root() -> bool {
     root
 }
 
+/// Whether the command can be run; says so loudly when not. Fails in CI.
+pub fn need_command(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    let found = std::env::split_paths(&path)
+        .chain(sbin)
+        .any(|directory| directory.join(name).exists());
+    if !found {
+        skip(&format!("there is no {name}: `make tools` as root"));
+    }
+    found
+}
+
 /// Says on the real standard error, which the test runner does not capture, that
 /// a test is skipped, and counts it for `make test`. Fails in CI.
-fn skip(why: &str) {
+pub fn skip(why: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     assert!(!is_ci(), "{test} may not be skipped in CI: {why}");
     let line = format!("SKIPPED {test}: {why}\n");
