@@ -113,6 +113,12 @@ struct Registered {
     registry_id: String,
 }
 
+/// Where the daemon says that sessions connect.
+async fn session_socket(context: &Context) -> Result<PathBuf, CliError> {
+    let info = context.operator().await?.server_info().await?;
+    Ok(info.session_socket.into())
+}
+
 impl Run {
     pub(super) async fn run(self, context: &Context) -> Result<u8, CliError> {
         let before_start = |error: CliError| error.with_exit(FAILED_BEFORE_START);
@@ -122,7 +128,7 @@ impl Run {
             .map_err(|error| before_start(CliError::reading("signals".as_ref(), &error)))?;
         let session_socket = match &self.session_socket {
             Some(path) => path.clone(),
-            None => context.session_socket().map_err(before_start)?,
+            None => session_socket(context).await.map_err(before_start)?,
         };
         let registered = tokio::select! {
             registered = register(context, self.session, self.role, &self.lease) => registered.map_err(before_start)?,
