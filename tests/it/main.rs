@@ -5,6 +5,7 @@ mod clients;
 mod crash;
 mod files;
 mod harness;
+mod inject;
 mod powercut;
 mod refusals;
 mod registry;

@@ -1,0 +1,1 @@
+//! Disks that fill up or turn read-only under the daemon.
