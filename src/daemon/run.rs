@@ -233,9 +233,12 @@ impl Daemon {
         };
         let shared = Arc::clone(&limits);
         let recovered = tokio::task::spawn_blocking(move || -> Result<_, Failure> {
-            let exit = |is_bad_data| match is_bad_data {
-                true => EXIT_BAD_DATA,
-                false => EXIT_STORE_FAILED,
+            let exit = |is_bad_data| {
+                if is_bad_data {
+                    EXIT_BAD_DATA
+                } else {
+                    EXIT_STORE_FAILED
+                }
             };
             let journal = Journal::open(&files, &key)
                 .map_err(|error| Failure::new(exit(error.is_bad_data()), error))?;

@@ -16,5 +16,5 @@ pub use call::{
 };
 pub use daemon::{Builder, Daemon, Exit, Spawned};
 pub use dirs::Dirs;
-pub use disk::{Disk, need_disks};
-pub use tools::{need_command, need_root, need_tool, repository, skip};
+pub use disk::{Disk, need_disks, need_mounts};
+pub use tools::{need_command, need_root, need_tool, repository, skip_anywhere};

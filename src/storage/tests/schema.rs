@@ -65,7 +65,10 @@ fn rows(connection: &Connection, table: &str, order: &str, text: &mut String) {
             ValueRef::Real(number) => number.to_string(),
             ValueRef::Text(bytes) => format!("'{}'", std::str::from_utf8(bytes).unwrap()),
             ValueRef::Blob(bytes) => {
-                let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                let mut hex = String::new();
+                for byte in bytes {
+                    write!(hex, "{byte:02x}").unwrap();
+                }
                 format!("x'{hex}'")
             }
         };

@@ -19,8 +19,10 @@ pub enum Said {
     Done,
     /// It did not, and the disk was full.
     Full,
-    /// It did not, for another reason of the store, or the daemon was stopping.
+    /// It did not, for another reason of the store.
     Failed,
+    /// It did not, because the daemon was stopping.
+    Stopping,
     /// Nobody knows, and the daemon says so.
     Unknown,
     /// The daemon went away.
@@ -54,7 +56,7 @@ fn said(refusal: Option<Refusal>) -> Said {
     }
     if refusal.reason == Reason::ShuttingDown.as_str() {
         refusal.expect(Reason::ShuttingDown);
-        return Said::Failed;
+        return Said::Stopping;
     }
     let refusal = refusal.expect(Reason::StoreFailed);
     if refusal.message.contains("unknown") {
@@ -201,7 +203,7 @@ impl Teller {
         let call = self.session.heartbeat_session(bearer(request, &handle));
         if let Err(status) = call.await {
             let said = said(Refusal::of(&status));
-            assert!(matches!(said, Said::Gone | Said::Failed), "{status:?}");
+            assert!(matches!(said, Said::Gone | Said::Stopping), "{status:?}");
         }
     }
 
