@@ -17,8 +17,8 @@
 //!   through. It decodes no answer, so that it does not hide what a server costs.
 //!   The echo gets a request of the same size and metadata and answers as many
 //!   bytes.
-//! - Latency is measured with one call in flight from a client on one thread;
-//!   throughput with sixteen in flight on each of eight connections from a client
+//! - Latency is measured with one call in flight from a client on one thread, in
+//!   blocks of fifty calls by turns; throughput with sixteen in flight on each of eight connections from a client
 //!   on as many threads as there are cores, after a warm-up.
 //! - Sessions look as `shape` says. Registrations carry no request id. After each
 //!   section the daemon's own count of live sessions must be the number that were
@@ -30,8 +30,8 @@
 //! - The slowest registration is that of a prober with one in flight while two
 //!   batches of a thousand are in flight; beside it the slowest append in the same
 //!   time, of one every two milliseconds.
-//! - Few and many live sessions are two daemons; what a round registered is
-//!   removed before the next.
+//! - Few and many live sessions are two daemons; what a round registered, without
+//!   an episode, is removed before the next.
 //! - A start is timed from the spawn of the process after SIGKILL until health
 //!   says SERVING. The files are in the page cache, for the floor too.
 //! - The delay of an event is counted from the call that made it to the last of
@@ -57,6 +57,7 @@ mod bench {
     pub mod shape;
     pub mod stat;
     pub mod watch;
+    pub mod watcher;
 }
 
 use std::{path::Path, process::ExitCode};

@@ -1,7 +1,6 @@
 //! The real daemon as a process, on real sockets.
 
 use std::{
-    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -34,8 +33,6 @@ impl Daemon {
         let home = Home::new(name);
         let config = home.runtime().join("config.toml");
         std::fs::write(&config, "").expect("an empty configuration is written");
-        let private = std::fs::Permissions::from_mode(0o700);
-        std::fs::set_permissions(home.state(), private).expect("the directory is ours");
         let child = spawn(&home);
         let daemon = Self { home, child };
         daemon.wait_until_serving();

@@ -1,6 +1,10 @@
 //! Where processes of the bench keep their state and their sockets.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{DirBuilder, Permissions},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
 
 use tempfile::TempDir;
 
@@ -26,13 +30,16 @@ pub struct Home {
 }
 
 impl Home {
-    /// An empty one.
+    /// An empty one that is open to nobody else, as the daemon wants it.
     pub fn new(name: &str) -> Self {
         let state = state_root().join(name);
         let _ = std::fs::remove_dir_all(&state);
-        std::fs::create_dir_all(&state).expect("the state directory is made");
+        let mut private = DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private.create(&state).expect("the state directory is made");
         let runtime = tempfile::Builder::new()
             .prefix("episoded-bench-")
+            .permissions(Permissions::from_mode(0o700))
             .tempdir()
             .expect("a temporary directory is made");
         Self { state, runtime }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::{runtime::Runtime, time::Instant};
 
 use super::{
     daemon::alone,
@@ -24,6 +24,10 @@ const IN_FLIGHT: usize = 16;
 
 /// How long a loop runs before it is measured.
 const WARM_UP: Duration = Duration::from_millis(300);
+
+/// Calls that are timed before it is another target's turn, and calls before.
+pub const BLOCK: usize = 50;
+const BLOCK_WARM_UP: usize = 5;
 
 /// Makes the body of the next call.
 pub type Body = Arc<dyn Fn() -> Bytes + Send + Sync>;
@@ -69,31 +73,24 @@ impl Target {
         answer.expect("a call is answered")
     }
 
-    /// Median latency with one call in flight, in microseconds. The client runs
-    /// on one thread.
-    pub fn p50(&self, calls: usize) -> f64 {
-        let times = alone(async {
-            let mut caller = self.caller().await;
-            let mut times = Vec::with_capacity(calls);
-            for call in 0..calls + calls / 4 {
-                let body = (self.body)();
-                let sent = Instant::now();
-                let answer = caller.call(body, self.handles.first()).await;
-                let time = sent.elapsed();
-                answer.expect("a call is answered");
-                if call >= calls / 4 {
-                    times.push(stat::micros(time));
-                }
-            }
-            times
-        });
-        stat::median(&times)
+    /// A client on one thread with one call in flight.
+    pub fn single(&self) -> Single {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime starts");
+        let caller = runtime.block_on(self.caller());
+        Single {
+            runtime,
+            caller,
+            target: self.clone(),
+        }
     }
 
     /// Calls a second, with sixteen in flight on each of eight connections. The
     /// client takes as many threads as it likes.
     pub fn throughput(&self, window: Duration) -> f64 {
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+        let runtime = Runtime::new().expect("a runtime starts");
         runtime.block_on(async {
             let (answered, over) = (
                 Arc::new(AtomicU64::new(0)),
@@ -132,7 +129,7 @@ impl Target {
 
     /// Makes that many calls as fast as it goes; nothing is measured.
     pub fn all(&self, calls: usize) {
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+        let runtime = Runtime::new().expect("a runtime starts");
         runtime.block_on(async {
             let left = Arc::new(AtomicU64::new(calls as u64));
             let mut loops = tokio::task::JoinSet::new();
@@ -177,5 +174,34 @@ impl Loop {
             answer.expect("a call is answered");
             self.answered.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// Makes one call after the other over one connection.
+pub struct Single {
+    runtime: Runtime,
+    caller: Caller,
+    target: Target,
+}
+
+impl Single {
+    /// How long each of [`BLOCK`] calls takes, in microseconds, after a few that
+    /// are not counted.
+    pub fn block(&mut self) -> Vec<f64> {
+        let (caller, target) = (&mut self.caller, &self.target);
+        let mut times = Vec::with_capacity(BLOCK);
+        self.runtime.block_on(async {
+            for call in 0..BLOCK + BLOCK_WARM_UP {
+                let body = (target.body)();
+                let sent = Instant::now();
+                let answer = caller.call(body, target.handles.first()).await;
+                let time = sent.elapsed();
+                answer.expect("a call is answered");
+                if call >= BLOCK_WARM_UP {
+                    times.push(stat::micros(time));
+                }
+            }
+        });
+        times
     }
 }

@@ -22,7 +22,8 @@ use super::{
 const SESSIONS: u64 = 1_000;
 const HANDLES: u64 = 128;
 
-const CALLS: usize = 4_000;
+/// Blocks of calls in a round.
+const BLOCKS: usize = 60;
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Both figures.
@@ -46,7 +47,8 @@ pub fn figures() -> Vec<Figure> {
     floor.handles = handles;
     assert_eq!(floor.once().len(), answer, "an echo answers as many bytes");
 
-    let latency = Rounds::interleaved(|| lookup.p50(CALLS), || floor.p50(CALLS));
+    let (mut real, mut bare) = (lookup.single(), floor.single());
+    let latency = Rounds::in_blocks(BLOCKS, || real.block(), &mut [&mut || bare.block()]);
     let throughput = Rounds::interleaved(|| lookup.throughput(WINDOW), || floor.throughput(WINDOW));
     vec![
         Figure::of(

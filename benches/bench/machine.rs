@@ -13,6 +13,8 @@ pub struct Machine {
     filesystem: String,
     rustc: String,
     commit: String,
+    /// Load average of a minute before the run: what else the machine did.
+    load: String,
     /// Live sessions in the figures that speak of many.
     sessions: u64,
 }
@@ -28,6 +30,10 @@ impl Machine {
             filesystem: filesystem(state).unwrap_or_else(unknown),
             rustc: output("rustc", &["--version"]).unwrap_or_else(unknown),
             commit: commit().unwrap_or_else(unknown),
+            load: std::fs::read_to_string("/proc/loadavg").map_or_else(
+                |_| unknown(),
+                |text| text.split(' ').next().unwrap_or_default().to_owned(),
+            ),
             sessions,
         }
     }
@@ -48,6 +54,7 @@ impl Machine {
             "filesystem": self.filesystem,
             "rustc": self.rustc,
             "commit": self.commit,
+            "load": self.load,
             "sessions": self.sessions,
         })
     }
@@ -65,7 +72,7 @@ impl fmt::Display for Machine {
             ..
         } = self;
         writeln!(f, "{cpu}, {cores} cores, Linux {kernel}, {filesystem}")?;
-        write!(f, "{rustc}, commit {commit}")
+        write!(f, "{rustc}, commit {commit}, load {}", self.load)
     }
 }
 

@@ -16,7 +16,6 @@ use super::{
     daemon::{Daemon, alone},
     load::Target,
     raw::{Caller, connect},
-    register::registering,
     report::{Figure, Goal},
     shape::{self, Numbers},
     stat::{Rounds, millis},
@@ -184,7 +183,10 @@ fn few_or_many(many: &Daemon, numbers: &Arc<Numbers>, sessions: u64) -> Rounds {
 
 fn measure_and_remove(daemon: &Daemon, numbers: &Arc<Numbers>) -> f64 {
     let first = numbers.taken();
-    let rate = registering(daemon, numbers).throughput(WINDOW);
+    let next = Arc::clone(numbers);
+    let register = move || shape::register_unbound(next.take(1));
+    let register = Target::new(daemon.operator_socket(), shape::REGISTER, register);
+    let rate = register.throughput(WINDOW);
     let registered = numbers.taken() - first;
     let gone = Numbers::default();
     let remove = move || shape::remove(first + gone.take(1));

@@ -8,14 +8,16 @@ use super::{
     append::Append,
     daemon::{Daemon, alone},
     echo::{self, Echo},
-    load::Target,
+    load::{BLOCK, Target},
     raw::{Caller, connect},
     report::{Figure, Goal},
     shape::{self, Numbers},
-    stat::{self, Rounds},
+    stat::Rounds,
 };
 
-const CALLS: usize = 1_200;
+/// Blocks of calls in a round.
+const BLOCKS: usize = 20;
+
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Sessions in a batch, batches in flight, and batches in a round.
@@ -24,7 +26,7 @@ const BATCHES_IN_FLIGHT: usize = 4;
 const BATCHES: usize = 60;
 
 /// Calls that register session after session.
-pub fn registering(daemon: &Daemon, numbers: &Arc<Numbers>) -> Target {
+fn registering(daemon: &Daemon, numbers: &Arc<Numbers>) -> Target {
     let numbers = Arc::clone(numbers);
     let next = move || shape::register(numbers.take(1));
     Target::new(daemon.operator_socket(), shape::REGISTER, next)
@@ -49,9 +51,11 @@ pub fn figures() -> Vec<Figure> {
     assert_eq!(floor.once().len(), answer, "an echo answers as many bytes");
     let mut append = Append::open(daemon.home().state(), shape::register(0).len());
 
-    let latency = Rounds::interleaved(
-        || register.p50(CALLS),
-        || floor.p50(CALLS) + append.p50(CALLS),
+    let (mut real, mut bare) = (register.single(), floor.single());
+    let latency = Rounds::in_blocks(
+        BLOCKS,
+        || real.block(),
+        &mut [&mut || bare.block(), &mut || append.block(BLOCK)],
     );
     let throughput =
         Rounds::interleaved(|| register.throughput(WINDOW), || floor.throughput(WINDOW));
@@ -138,11 +142,4 @@ fn batches(socket: &Path, first: u64, count: usize, in_flight: usize) -> f64 {
         }
         (count as u64 * BATCH) as f64 / started.elapsed().as_secs_f64()
     })
-}
-
-/// Median of what `stat` calls the middle, of a few single registrations: how
-/// long the client waits while something else goes on.
-pub fn median_of(times: &[Duration]) -> f64 {
-    let times: Vec<f64> = times.iter().copied().map(stat::micros).collect();
-    stat::median(&times)
 }

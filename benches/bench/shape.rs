@@ -76,6 +76,13 @@ pub fn register(number: u64) -> Bytes {
     registration(number).encode_to_vec().into()
 }
 
+/// The same without an episode: it can be removed again.
+pub fn register_unbound(number: u64) -> Bytes {
+    let mut request = registration(number);
+    request.episode_id.clear();
+    request.encode_to_vec().into()
+}
+
 /// The body of a call that registers `count` sessions from `first` on.
 pub fn register_many(first: u64, count: u64) -> Bytes {
     let requests = (first..first + count).map(registration).collect();

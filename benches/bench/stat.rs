@@ -29,6 +29,29 @@ impl Rounds {
         rounds
     }
 
+    /// Measures latencies in turns so short that whatever else the machine does
+    /// falls on all alike. The floor is the sum of the floors' medians.
+    pub fn in_blocks(
+        blocks: usize,
+        mut figure: impl FnMut() -> Vec<f64>,
+        floors: &mut [&mut dyn FnMut() -> Vec<f64>],
+    ) -> Self {
+        let mut rounds = Self::default();
+        for _ in 0..ROUNDS {
+            let mut times = Vec::new();
+            let mut floor_times = vec![Vec::new(); floors.len()];
+            for _ in 0..blocks {
+                times.extend(figure());
+                for (floor, times) in floors.iter_mut().zip(&mut floor_times) {
+                    times.extend(floor());
+                }
+            }
+            let floor = floor_times.iter().map(|times| median(times)).sum();
+            rounds.push(median(&times), floor);
+        }
+        rounds
+    }
+
     /// A round that was measured elsewhere.
     pub fn push(&mut self, figure: f64, floor: f64) {
         self.figures.push(figure);

@@ -5,17 +5,14 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use episoded::proto::session::{RegisterSessionsResponse, register_sessions_result};
-use prost::{
-    Message as _,
-    encoding::{WireType, decode_key, decode_varint, skip_field},
-};
+use prost::Message as _;
 use tokio::{
     runtime::Runtime,
     task::{JoinHandle, JoinSet},
@@ -26,10 +23,10 @@ use super::{
     daemon::{Daemon, alone},
     echo::{self, Echo},
     raw::{Caller, connect},
-    register::median_of,
     report::{Figure, Goal},
     shape::{self, Numbers},
-    stat::{ROUNDS, Rounds, millis, percentile},
+    stat::{ROUNDS, Rounds, median, micros, millis, percentile},
+    watcher::{FOR_EVER, Seen, bare_stream, watch},
 };
 
 const WATCHERS: usize = 100;
@@ -45,12 +42,12 @@ const TOLERANCE: f64 = 0.98;
 /// The single registrations beside it rest so long in between.
 const PROBE_PAUSE: Duration = Duration::from_millis(10);
 
+/// Before the window begins.
 const SETTLE: Duration = Duration::from_millis(500);
 const WINDOW: Duration = Duration::from_secs(3);
 
-/// When what was sent, by revision; when each watcher had it.
+/// When what was sent, by revision.
 type Sent = HashMap<u64, Instant>;
-type Seen = Vec<(u64, Instant)>;
 
 /// Both figures.
 pub fn figures() -> Vec<Figure> {
@@ -65,7 +62,7 @@ pub fn figures() -> Vec<Figure> {
         let without = round(&socket, &numbers, 0);
         let with = round(&socket, &numbers, WATCHERS);
         kept_up &= with.rate >= RATE * TOLERANCE && without.rate >= RATE * TOLERANCE;
-        let floor = bare_stream(echo.socket(), with.event_bytes);
+        let floor = bare_streams(echo.socket(), with.event_bytes);
         delay.push(with.delay, floor);
         register.push(with.register, without.register);
     }
@@ -93,9 +90,10 @@ fn round(socket: &Path, numbers: &Arc<Numbers>, watchers: usize) -> Round {
     let runtime = Runtime::new().expect("a runtime starts");
     runtime.block_on(async {
         let over = Arc::new(AtomicBool::new(false));
+        let until = Arc::new(AtomicU64::new(FOR_EVER));
         let mut watching = Vec::new();
         for _ in 0..watchers {
-            watching.push(watch(socket, Arc::clone(&over)).await);
+            watching.push(watch(socket, Arc::clone(&until)).await);
         }
         let generating = generate(socket, numbers, Arc::clone(&over)).await;
         tokio::time::sleep(SETTLE).await;
@@ -106,6 +104,7 @@ fn round(socket: &Path, numbers: &Arc<Numbers>, watchers: usize) -> Round {
         let ended = Instant::now();
         over.store(true, Ordering::Relaxed);
         let sent = generating.await.expect("the generator ends");
+        until.store(sent.keys().copied().max().unwrap_or(0), Ordering::Relaxed);
         let (mut seen, mut bytes) = (Vec::new(), 0);
         for watcher in watching {
             let watched = watcher.await.expect("a watcher ends");
@@ -113,8 +112,8 @@ fn round(socket: &Path, numbers: &Arc<Numbers>, watchers: usize) -> Round {
             seen.push(watched.seen);
         }
         Round {
-            delay: last_arrivals(&sent, &seen, started, ended - SETTLE),
-            register: median_of(&probed),
+            delay: last_arrivals(&sent, &seen, started, ended),
+            register: median(&probed),
             rate,
             event_bytes: bytes,
         }
@@ -184,121 +183,49 @@ fn revisions_registered(answer: Bytes) -> Vec<u64> {
     revisions.collect()
 }
 
-/// One registration after the other, until then.
-async fn probe(socket: &Path, numbers: &Numbers, until: Instant) -> Vec<Duration> {
+/// One registration after the other, until then: how long each took, in
+/// microseconds.
+async fn probe(socket: &Path, numbers: &Numbers, until: Instant) -> Vec<f64> {
     let mut caller = Caller::new(connect(socket).await, shape::REGISTER);
     let mut times = Vec::new();
     while Instant::now() < until {
         let body = shape::register(numbers.take(1));
         let sent = Instant::now();
         let answer = caller.call(body, None).await;
-        times.push(sent.elapsed());
+        times.push(micros(sent.elapsed()));
         answer.expect("a session is registered");
         tokio::time::sleep(PROBE_PAUSE).await;
     }
     times
 }
 
-/// What a watcher saw.
-struct Watched {
-    seen: Seen,
-    event_bytes: usize,
-}
-
-/// Watches everything from now on, over a connection of its own.
-async fn watch(socket: &Path, over: Arc<AtomicBool>) -> JoinHandle<Watched> {
-    let mut caller = Caller::new(connect(socket).await, shape::WATCH);
-    let mut answers = caller.stream(Bytes::new()).await.expect("a watch begins");
-    let begun = answers
-        .message()
-        .await
-        .expect("a watch tells where it begins");
-    assert!(begun.is_some(), "the first answer is the bookmark");
-    tokio::spawn(async move {
-        let (mut seen, mut event_bytes, mut last) = (Vec::new(), 0, false);
-        // What was sent before the end still arrives within a moment.
-        while let Ok(answer) = tokio::time::timeout(SETTLE, answers.message()).await {
-            let answer = answer.expect("the watch goes on").expect("it does not end");
-            let now = Instant::now();
-            event_bytes = answer.len();
-            let before = seen.len();
-            seen.extend(
-                revisions_seen(answer)
-                    .into_iter()
-                    .map(|revision| (revision, now)),
-            );
-            event_bytes /= (seen.len() - before).max(1);
-            last |= over.load(Ordering::Relaxed);
-        }
-        assert!(last, "events came until the end");
-        Watched { seen, event_bytes }
-    })
-}
-
-/// The revisions in an answer, without a look at anything else in it.
-fn revisions_seen(mut answer: Bytes) -> Vec<u64> {
-    let mut revisions = Vec::new();
-    while answer.has_remaining() {
-        let (tag, wire) = decode_key(&mut answer).expect("a field has a key");
-        if (tag, wire) != (1, WireType::LengthDelimited) {
-            skip_field(
-                wire,
-                tag,
-                &mut answer,
-                prost::encoding::DecodeContext::default(),
-            )
-            .expect("a field is whole");
-            continue;
-        }
-        let length = decode_varint(&mut answer).expect("an event has a length") as usize;
-        let mut event = answer.split_to(length);
-        let (tag, _) = decode_key(&mut event).expect("an event has fields");
-        assert_eq!(tag, 1, "the revision comes first");
-        revisions.push(decode_varint(&mut event).expect("it is a number"));
-    }
-    revisions
-}
-
 /// The floor: a bare server that sends as many bytes to as many streams, every
 /// few milliseconds. P99 of the time from tick to last stream, in milliseconds.
-fn bare_stream(socket: &Path, event_bytes: usize) -> f64 {
+fn bare_streams(socket: &Path, event_bytes: usize) -> f64 {
     let events = RATE * echo::TICK.as_secs_f64();
-    let answer = vec![0; (events * event_bytes as f64) as usize];
-    let request = echo::request_like(&[0; 16], answer.len());
+    let bytes = (events * event_bytes as f64) as usize;
     let runtime = Runtime::new().expect("a runtime starts");
-    runtime.block_on(async {
+    let seen = runtime.block_on(async {
         let until = Instant::now() + WINDOW;
-        let mut streams = JoinSet::new();
+        let mut streams = Vec::new();
         for _ in 0..WATCHERS {
-            let mut caller = Caller::new(connect(socket).await, echo::STREAM);
-            let mut answers = caller
-                .stream(request.clone())
-                .await
-                .expect("a stream begins");
-            streams.spawn(async move {
-                let mut seen = HashMap::new();
-                while Instant::now() < until {
-                    let answer = answers
-                        .message()
-                        .await
-                        .expect("it goes on")
-                        .expect("for ever");
-                    let now = echo::monotonic();
-                    let at = echo::moment_of(&answer);
-                    seen.insert(at, now.saturating_sub(at));
-                }
-                seen
-            });
+            streams.push(bare_stream(socket, bytes, until).await);
         }
-        let seen = streams.join_all().await;
-        let mut last: HashMap<u64, (usize, u64)> = HashMap::new();
-        for (at, delay) in seen.iter().flatten() {
-            let entry = last.entry(*at).or_default();
-            *entry = (entry.0 + 1, entry.1.max(*delay));
+        let mut seen = Vec::new();
+        for stream in streams {
+            seen.push(stream.await.expect("a stream ends"));
         }
-        // The first and last ticks were not on every stream.
-        let whole = last.values().filter(|(streams, _)| *streams == WATCHERS);
-        let mut delays: Vec<f64> = whole.map(|(_, delay)| *delay as f64 / 1e6).collect();
-        percentile(&mut delays, 0.99)
-    })
+        seen
+    });
+    let mut last: HashMap<u64, (usize, Duration)> = HashMap::new();
+    for (tick, delay) in seen.into_iter().flatten() {
+        let entry = last.entry(tick).or_default();
+        *entry = (entry.0 + 1, entry.1.max(delay));
+    }
+    // The first and the last ticks were not on every stream.
+    let whole = last
+        .into_values()
+        .filter(|(streams, _)| *streams == WATCHERS);
+    let mut delays: Vec<f64> = whole.map(|(_, delay)| millis(delay)).collect();
+    percentile(&mut delays, 0.99)
 }

@@ -264,6 +264,7 @@ fn hint(error: &ClientError) -> Option<String> {
         Reason::DiskFull => "free space where the registry lies; reads go on meanwhile",
         Reason::BackupRunning => "wait for it to end",
         Reason::RevisionCompacted => "begin at the oldest revision named above, or with --snapshot",
+        Reason::RevisionUnknown | Reason::RegistryChanged => "begin with --snapshot",
         Reason::RequestIdReused => "use a new --request-id for a new request",
         _ => return None,
     };

@@ -27,7 +27,7 @@ use super::error::CliError;
 use super::output::note;
 use super::secrets::NewLeaseArgs;
 use super::session::register::{NewSession, surely_not_registered, withheld};
-use crate::client::{Client, ClientError, Follow, Handle, Start};
+use crate::client::{Client, ClientError, Follow, Handle};
 use crate::proto::session::{
     BindEpisodeRequest, RegisterSessionRequest, RegisterSessionResponse, RemoveSessionRequest,
     Role, WatchFilter,
@@ -109,7 +109,8 @@ struct Registered {
     session_id: String,
     episode_id: String,
     idle: Duration,
-    start: Start,
+    revision: u64,
+    registry_id: String,
 }
 
 impl Run {
@@ -177,7 +178,6 @@ async fn register(
     for evicted in &answer.evicted {
         note(format_args!("evicted session {}", evicted.session_id));
     }
-    let revision = answer.revision;
     let mut session = answer.session.unwrap_or_default();
     let handle = Handle::take(&mut session).ok_or_else(|| withheld(&session.session_id))?;
     let default_episode_id = || format!("run-{}", session.session_id);
@@ -189,10 +189,8 @@ async fn register(
             .unwrap_or_else(default_episode_id),
         session_id: session.session_id,
         idle: idle.try_into().unwrap_or(HEARTBEAT),
-        start: Start::After {
-            revision,
-            registry_id: session.registry_id,
-        },
+        revision: answer.revision,
+        registry_id: session.registry_id,
     })
 }
 
@@ -220,7 +218,8 @@ async fn accompany(
         session_id,
         episode_id,
         idle,
-        start,
+        revision,
+        registry_id,
     } = registered;
     let filter = WatchFilter {
         session_id: session_id.clone(),
@@ -237,12 +236,18 @@ async fn accompany(
         },
         HEARTBEAT.min(idle / 3),
     );
-    let mut news = keeper.start(Follow::new(client.clone(), filter, start));
+    let mut news = keeper.start(Follow::behind(
+        client.clone(),
+        filter,
+        revision,
+        registry_id,
+    ));
     let ending = supervise::supervise(&mut episode, &mut news, &mut signals, kill_after).await;
     drop(news);
     if ending.session_ended {
         return SESSION_ENDED;
     }
+    // The child is reaped after this, when `episode` goes.
     let terminated = report::terminate(&client, &session_id, &ending);
     tokio::select! {
         () = terminated => {}

@@ -10,6 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::{Client, ClientError, Stream};
+use crate::proto::admin::GetServerInfoResponse as Info;
 use crate::proto::session::watch_sessions_request::Start as WireStart;
 use crate::proto::session::{
     Event, Session, WatchFilter, WatchSessionsRequest, WatchSessionsResponse,
@@ -62,7 +63,7 @@ pub struct Follow {
     filter: WatchFilter,
     start: Start,
     stream: Option<Stream<WatchSessionsResponse>>,
-    /// Whether a watch was ever open: before that, every error is final.
+    /// Whether the start is known to be good: before that, every error is final.
     established: bool,
     lost: bool,
     pause: Duration,
@@ -73,7 +74,8 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// A watch that opens with the first [`Follow::next`].
+    /// A watch that opens with the first [`Follow::next`]. Until it is open, every
+    /// error is final: the start may be one that never was any good.
     pub fn new(client: Client, filter: WatchFilter, start: Start) -> Self {
         Self {
             client,
@@ -88,14 +90,27 @@ impl Follow {
         }
     }
 
+    /// A watch behind an answer of the same daemon, which is waited for from the
+    /// beginning.
+    pub fn behind(client: Client, filter: WatchFilter, revision: u64, registry_id: String) -> Self {
+        let start = Start::After {
+            revision,
+            registry_id,
+        };
+        Self {
+            established: true,
+            ..Self::new(client, filter, start)
+        }
+    }
+
     /// A watch of what happens from now on, that is from this call on.
     pub async fn from_now(client: Client, filter: WatchFilter) -> Result<Self, ClientError> {
-        let info = client.server_info().await?;
-        let start = Start::After {
-            revision: info.revision,
-            registry_id: info.registry_id,
-        };
-        Ok(Self::new(client, filter, start))
+        let Info {
+            revision,
+            registry_id,
+            ..
+        } = client.server_info().await?;
+        Ok(Self::behind(client, filter, revision, registry_id))
     }
 
     /// The next thing seen. Fails only when waiting cannot help. May be dropped

@@ -365,7 +365,8 @@ fn fate(session: &Session, policy: Policy, same_boot: bool) -> Option<Ending> {
     })
 }
 
-/// Looks up a process by its id.
+/// Looks up a process by its id. One that has ended and was not yet reaped
+/// counts: its parent has still to be told, and is about to tell how it ended.
 pub fn process(pid: i32) -> Option<Process> {
     let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
     // The name may hold anything, parentheses and spaces included.
@@ -374,7 +375,7 @@ pub fn process(pid: i32) -> Option<Process> {
     let mut fields = fields.split_ascii_whitespace();
     let state = fields.next()?;
     let ticks = fields.nth(18)?.parse().ok()?;
-    (state != "Z" && state != "X").then_some(Process { pid, start: ticks })
+    (state != "X").then_some(Process { pid, start: ticks })
 }
 
 fn is_running(bound: Process) -> bool {

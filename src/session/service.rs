@@ -4,6 +4,8 @@
 //! go to the writer and wait for its answer. When a caller goes away its change
 //! still completes.
 
+mod events;
+
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -21,19 +23,20 @@ use crate::{
     ids::{RegistryId, SessionId, WorkId},
     secret::{DigestKey, Handle, HandleDigest, Lease, LeaseDigest},
     session::{
-        error::{CallError, ResumeError},
-        event::{Event, EventKind},
-        feed::{Feed, Found},
-        filter::{EventFilter, Filter},
+        error::CallError,
+        feed::Feed,
+        filter::Filter,
         index::{HandleMatch, Index, View},
         limits::{Limits, MAX_SCAN},
         operation::{Operation, Pending, Settled},
         recovery::Recovered,
         state::{Counters, Revision, Seq, Socket},
-        store::{BackupProgress, Order, ReadError, Store},
+        store::{BackupProgress, ReadError, Store},
         writer::{Ended, Message, Tally},
     },
 };
+
+pub use events::{EventsError, History};
 
 /// Calls that can wait for the writer; more are refused.
 const QUEUE: usize = 4096;
@@ -114,15 +117,6 @@ pub struct Page {
     pub views: Vec<View>,
     /// Where the next page begins; none: there is none.
     pub next: Option<Seq>,
-}
-
-/// A page of past events.
-#[derive(Debug)]
-pub struct History {
-    /// What matched, newest first.
-    pub events: Vec<Arc<Event>>,
-    /// Before which revision the next page begins; none: there is none.
-    pub next: Option<Revision>,
 }
 
 /// What the registry is.
@@ -379,157 +373,6 @@ impl Sessions {
         *self.shared.limits.write() = limits;
     }
 
-    /// Tells when the newest revision moves.
-    pub fn subscribe(&self) -> watch::Receiver<Revision> {
-        self.shared.feed.subscribe()
-    }
-
-    /// Whether a watch can start after `revision`.
-    pub fn check_resume(&self, revision: Revision) -> Result<(), ResumeError> {
-        let current = self.revision();
-        let oldest = self.shared.tally.read().compacted;
-        if revision > current {
-            Err(ResumeError::Unknown { current })
-        } else if revision < oldest {
-            Err(ResumeError::Compacted { oldest })
-        } else {
-            Ok(())
-        }
-    }
-
-    /// At most `limit` events after `cursor`, oldest first, and how far they
-    /// reach: everything up to there has been seen.
-    pub async fn events_after(
-        &self,
-        cursor: Revision,
-        limit: usize,
-    ) -> Result<(Vec<Arc<Event>>, Revision), CallError<EventsError>> {
-        let newest = self.revision();
-        match self.shared.feed.after(cursor, limit) {
-            Found::Events(events) => {
-                let through = if events.len() < limit {
-                    newest.max(cursor)
-                } else {
-                    events.last().map_or(cursor, |event| event.revision)
-                };
-                let through = events
-                    .last()
-                    .map_or(through, |event| through.max(event.revision));
-                Ok((events, through))
-            }
-            Found::Older => self.older_events(cursor, limit).await,
-        }
-    }
-
-    async fn older_events(
-        &self,
-        cursor: Revision,
-        limit: usize,
-    ) -> Result<(Vec<Arc<Event>>, Revision), CallError<EventsError>> {
-        self.check_resume(cursor)
-            .map_err(|error| CallError::Refused(EventsError::Resume(error)))?;
-        let read = self
-            .read(move |store| store.events(cursor, Order::Forward, limit))
-            .await;
-        let stored = flatten(read)?;
-        let mut events = Vec::with_capacity(stored.len());
-        for event in stored {
-            if event.restart.is_some() {
-                self.expand_restart(&event, cursor, limit - events.len(), &mut events);
-                let through = events
-                    .last()
-                    .map_or(cursor, |last: &Arc<Event>| last.revision);
-                if events.len() >= limit {
-                    return Ok((events, through));
-                }
-            }
-            events.push(event);
-            if events.len() >= limit {
-                break;
-            }
-        }
-        let through = events.last().map_or(cursor, |last| last.revision);
-        Ok((events, through))
-    }
-
-    /// The sessions that came back at a restart, each at the revision that the
-    /// restart reserved for it.
-    fn expand_restart(
-        &self,
-        event: &Arc<Event>,
-        cursor: Revision,
-        limit: usize,
-        into: &mut Vec<Arc<Event>>,
-    ) {
-        let Some(restart) = &event.restart else {
-            return;
-        };
-        let span = event.revision.0.saturating_sub(restart.base.0 + 1);
-        let skipped = cursor.0.saturating_sub(restart.base.0).min(span);
-        let end = restart.first_seq.0 + span;
-        let mut after = Seq((restart.first_seq.0 + skipped).saturating_sub(1));
-        let mut left = limit;
-        while left > 0 {
-            let slice = self.shared.index.after(after, left.min(1024));
-            let Some(last) = slice.last() else { return };
-            after = last.session.seq;
-            for view in slice {
-                if view.session.seq.0 >= end {
-                    return;
-                }
-                let was_live = view.session.is_active() || view.session.revision > event.revision;
-                let revision = restart.derived(view.session.seq).filter(|_| was_live);
-                if let Some(revision) = revision {
-                    into.push(came_back(event, revision, view));
-                    left -= 1;
-                }
-            }
-        }
-    }
-
-    /// Past events before a revision, newest first: looks at a bounded number.
-    pub async fn history(
-        &self,
-        filter: EventFilter,
-        before: Revision,
-        limit: usize,
-    ) -> Result<History, CallError<EventsError>> {
-        const SLICE: usize = 1000;
-        // Times of events may step back with the wall clock, but not by a day.
-        const CLOCK_STEP: u64 = 24 * 3_600_000;
-        let mut events = Vec::new();
-        let mut cursor = before;
-        let mut looked_at = 0;
-        loop {
-            let read = self
-                .read(move |store| store.events(cursor, Order::Backward, SLICE))
-                .await;
-            let slice = flatten(read)?;
-            if slice.is_empty() {
-                return Ok(History { events, next: None });
-            }
-            for event in slice {
-                cursor = event.revision;
-                looked_at += 1;
-                let too_old = filter
-                    .start
-                    .is_some_and(|start| event.at + CLOCK_STEP < start);
-                if filter.matches(&event) {
-                    events.push(event);
-                }
-                if events.len() >= limit || looked_at >= MAX_SCAN {
-                    return Ok(History {
-                        events,
-                        next: Some(cursor),
-                    });
-                }
-                if too_old {
-                    return Ok(History { events, next: None });
-                }
-            }
-        }
-    }
-
     /// Begins a copy of the registry into a new file.
     pub async fn backup_begin(&self, to: PathBuf) -> Result<(), CallError<ReadError>> {
         let begun = self
@@ -550,15 +393,6 @@ impl Sessions {
     }
 }
 
-/// Past events cannot be had.
-#[derive(Debug)]
-pub enum EventsError {
-    /// The place to start at cannot be served.
-    Resume(ResumeError),
-    /// The journal cannot be read.
-    Read(ReadError),
-}
-
 enum Refusal {
     Busy,
     Stopping,
@@ -571,35 +405,4 @@ impl Refusal {
             Self::Stopping => CallError::Stopping,
         }
     }
-}
-
-fn flatten(
-    read: Result<Result<Vec<Arc<Event>>, ReadError>, CallError<ReadError>>,
-) -> Result<Vec<Arc<Event>>, CallError<EventsError>> {
-    match read {
-        Ok(Ok(events)) => Ok(events),
-        Ok(Err(error)) => Err(CallError::Refused(EventsError::Read(error))),
-        Err(CallError::Busy) => Err(CallError::Busy),
-        Err(_) => Err(CallError::Stopping),
-    }
-}
-
-/// What a watcher is told of a session that came back.
-fn came_back(event: &Event, revision: Revision, view: View) -> Arc<Event> {
-    let kind = if view.session.lease.is_some() {
-        EventKind::LeaseRevoked
-    } else {
-        EventKind::Recovered
-    };
-    Arc::new(Event {
-        revision,
-        previous: Revision::default(),
-        kind,
-        at: event.at,
-        actor: event.actor.clone(),
-        session: Some(view.session),
-        live: view.live,
-        restart: None,
-        encoded: std::sync::OnceLock::new(),
-    })
 }

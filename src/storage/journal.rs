@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, params};
 use tracing::warn;
 
@@ -12,13 +13,13 @@ use super::{
     backup::Copy,
     ballast::Ballast,
     meta,
-    rows::{self, BadRow, Decoder},
+    rows::{self, BadRow, Decoder, Encoder},
 };
 use crate::{
     clock::{BootId, Now},
     ids::RequestId,
     session::{
-        event::Event,
+        event::{Event, EventKind},
         index::Interner,
         state::{Live, Revision, Seq, Session},
         store::{
@@ -44,6 +45,7 @@ pub struct Journal {
     boot: i64,
     since_checkpoint: usize,
     copy: Option<Copy>,
+    encoder: Encoder,
 }
 
 impl Journal {
@@ -61,6 +63,7 @@ impl Journal {
             boot: 0,
             since_checkpoint: log_bytes,
             copy: None,
+            encoder: Encoder::default(),
         }
     }
 
@@ -106,10 +109,11 @@ impl Journal {
                 event,
                 request,
             } => {
-                let spec = rows::encode_spec(&session.spec);
-                let body = rows::encode_session(session, live);
+                let spec = self.encoder.spec(&session.spec);
+                let body = self.encoder.session(session, live);
                 self.since_checkpoint += 2 * (spec.len() + body.len());
-                self.put(session, &spec, &body, now)?;
+                let is_new = event.as_ref().is_some_and(|e| e.kind == EventKind::Created);
+                self.put(session, is_new, &spec, &body, now)?;
                 match event {
                     Some(event) => self.note(event, session.seq, request.as_ref(), spec, body),
                     None => Ok(()),
@@ -123,38 +127,54 @@ impl Journal {
                 let Some(event) = event else { return Ok(()) };
                 let (spec, body) = match &event.session {
                     Some(session) => (
-                        rows::encode_spec(&session.spec),
-                        rows::encode_session(session, &event.live),
+                        self.encoder.spec(&session.spec),
+                        self.encoder.session(session, &event.live),
                     ),
-                    None => (Vec::new(), Vec::new()),
+                    None => (Bytes::new(), Bytes::new()),
                 };
                 self.note(event, *seq, None, spec, body)
             }
-            Change::Note(event) => self.note(event, Seq(0), None, Vec::new(), Vec::new()),
+            Change::Note(event) => self.note(event, Seq(0), None, Bytes::new(), Bytes::new()),
         }
     }
 
-    fn put(&self, session: &Session, spec: &[u8], body: &[u8], now: Now) -> rusqlite::Result<()> {
-        let sql = "INSERT INTO session (seq, revision, boot, written, spec, body)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-            ON CONFLICT (seq) DO UPDATE SET revision = excluded.revision, boot = excluded.boot,
-                written = excluded.written, spec = excluded.spec, body = excluded.body";
+    /// A registration is a new row; anything else changes the one there is.
+    fn put(
+        &self,
+        session: &Session,
+        is_new: bool,
+        spec: &[u8],
+        body: &[u8],
+        now: Now,
+    ) -> rusqlite::Result<()> {
+        let sql = if is_new {
+            "INSERT INTO session (seq, revision, boot, written, spec, body)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+        } else {
+            "UPDATE session SET revision = ?2, boot = ?3, written = ?4, spec = ?5, body = ?6
+                WHERE seq = ?1"
+        };
         let (seq, revision) = (session.seq.0 as i64, session.revision.0 as i64);
         let row = params![seq, revision, self.boot, now.boot as i64, spec, body];
-        self.connection.prepare_cached(sql)?.execute(row).map(drop)
+        match self.connection.prepare_cached(sql)?.execute(row)? {
+            1 => Ok(()),
+            other => Err(rusqlite::Error::StatementChangedRows(other)),
+        }
     }
 
     fn note(
-        &self,
+        &mut self,
         event: &Event,
         seq: Seq,
         request: Option<&Request>,
-        spec: Vec<u8>,
-        session: Vec<u8>,
+        spec: Bytes,
+        session: Bytes,
     ) -> rusqlite::Result<()> {
         let sql = "INSERT INTO event (revision, previous, seq, kind, at, request, asked, body)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-        let body = rows::encode_event(&event.actor, spec, session, event.restart.as_ref());
+        let body = self
+            .encoder
+            .event(&event.actor, spec, session, event.restart.as_ref());
         let row = params![
             event.revision.0 as i64,
             event.previous.0 as i64,

@@ -5,6 +5,7 @@
 //! daemon says READY, an end when its output closes.
 
 mod call;
+mod ctl;
 mod daemon;
 mod dirs;
 mod disk;
@@ -14,6 +15,7 @@ pub use call::{
     Client, Refusal, bearer, connect, find, get, normal_end, of_work, own, refusal, register,
     registration, within,
 };
+pub use ctl::{Ctl, Done, EPISODECTL, Running, done};
 pub use daemon::{Builder, Daemon, Exit, Spawned};
 pub use dirs::Dirs;
 pub use disk::{Disk, need_disks, need_mounts};

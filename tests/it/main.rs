@@ -1,14 +1,17 @@
 //! Tests of the real programs on real sockets.
 
 mod authorities;
+mod cli;
 mod clients;
 mod crash;
 mod files;
 mod harness;
 mod inject;
 mod powercut;
+mod readme;
 mod refusals;
 mod registry;
+mod run;
 mod second_uid;
 mod session;
 mod starts;

@@ -2,13 +2,13 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::ExitStatus;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
 
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, test_kill_process_group,
+    waitid,
 };
-use tokio::process::{Child, Command};
 
 use super::terminal::Foreground;
 use crate::cli::secrets::{EPISODE_HANDLE, EPISODE_LEASE_FILE};
@@ -32,16 +32,10 @@ impl Exit {
     }
 }
 
-impl From<ExitStatus> for Exit {
-    fn from(status: ExitStatus) -> Self {
-        match (status.code(), status.signal()) {
-            (Some(code), _) => Self::Code(code),
-            (None, signal) => Self::Signal(signal.unwrap_or_default()),
-        }
-    }
-}
-
 /// The running command: leader of a process group of its own.
+///
+/// Its process is reaped late, so that a daemon which starts after the child's
+/// end, and before that end was told, still finds the process it was bound to.
 pub struct Episode {
     child: Child,
     group: Pid,
@@ -61,8 +55,7 @@ impl Episode {
             .envs(environment)
             .process_group(0)
             .spawn()?;
-        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let group = pid.ok_or_else(|| io::Error::other("the child has no pid"))?;
+        let group = Pid::from_child(&child);
         let episode = Self {
             child,
             group,
@@ -85,9 +78,25 @@ impl Episode {
         self.foreground.is_some()
     }
 
-    /// Waits for the child's end.
-    pub async fn wait(&mut self) -> io::Result<Exit> {
-        self.child.wait().await.map(Exit::from)
+    /// How the child ended, once it has.
+    pub fn exit(&self) -> Option<Exit> {
+        let status = self.status(WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
+        let signal = || status.terminating_signal().unwrap_or_default();
+        Some(match status.exit_status() {
+            Some(code) => Exit::Code(code),
+            None => Exit::Signal(signal()),
+        })
+    }
+
+    /// Lets go of a child that has ended, and of the terminal.
+    pub fn reap(&mut self) {
+        self.release_terminal();
+        let _ = self.child.try_wait();
+    }
+
+    /// Takes the terminal back.
+    pub fn release_terminal(&mut self) {
+        self.foreground = None;
     }
 
     /// Sends a signal to the whole group, which may be gone.
@@ -102,9 +111,12 @@ impl Episode {
 
     /// Whether the child was stopped since the last call.
     pub fn was_stopped(&self) -> bool {
-        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
-        let status = waitid(WaitId::Pid(self.group), options);
-        matches!(status, Ok(Some(status)) if status.stopped())
+        self.status(WaitIdOptions::STOPPED)
+            .is_some_and(|status| status.stopped())
+    }
+
+    fn status(&self, what: WaitIdOptions) -> Option<WaitIdStatus> {
+        waitid(WaitId::Pid(self.group), what | WaitIdOptions::NOHANG).ok()?
     }
 
     /// Goes on after a stop: in the foreground if this process is there again.
@@ -116,16 +128,19 @@ impl Episode {
     }
 }
 
+impl Drop for Episode {
+    fn drop(&mut self) {
+        self.reap();
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt as _;
-    use std::process::ExitStatus;
-
     use super::Exit;
 
     #[test]
     fn exits_are_as_a_shell_has_them() {
-        assert_eq!(Exit::from(ExitStatus::from_raw(3 << 8)), Exit::Code(3));
-        assert_eq!(Exit::from(ExitStatus::from_raw(9)).code(), 137);
+        assert_eq!(Exit::Code(3).code(), 3);
+        assert_eq!(Exit::Signal(9).code(), 137);
     }
 }

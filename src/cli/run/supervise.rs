@@ -1,8 +1,8 @@
 //! The child from its start to its end.
 //!
 //! Owns the decision what to do to the child: pass a signal on, stop with it,
-//! ask it to end, kill it. It reaps the child only after the first attempt to
-//! bind, so that the daemon finds the process.
+//! ask it to end, kill it. It is over only after the first attempt to bind, so
+//! that the end of the session never comes before its beginning.
 
 use std::time::Duration;
 
@@ -56,7 +56,12 @@ pub async fn supervise(
         exit: Exit::Code(0),
         session_ended: false,
         stop_requested: false,
-        forwarded: Vec::new(),
+        // The keys of a terminal go to the child without passing through here.
+        forwarded: if episode.has_terminal() {
+            vec![Signal::INT, Signal::QUIT, Signal::HUP]
+        } else {
+            Vec::new()
+        },
     };
     let mut supervision = Supervision {
         episode,
@@ -67,21 +72,18 @@ pub async fn supervise(
     };
     supervision.ending.exit = supervision.until_exit(news, signals).await;
     supervision.until_group_ends().await;
+    supervision.episode.release_terminal();
     supervision.ending
 }
 
 impl Supervision<'_> {
     async fn until_exit(&mut self, news: &mut Newspaper, signals: &mut Signals) -> Exit {
         loop {
+            if let (true, Some(exit)) = (self.is_bound, self.episode.exit()) {
+                return exit;
+            }
             let due = self.next;
             tokio::select! {
-                exit = self.episode.wait(), if self.is_bound => match exit {
-                    Ok(exit) => return exit,
-                    Err(error) => {
-                        note(format_args!("cannot wait for the command: {error}"));
-                        return Exit::Code(super::FAILED_BEFORE_START.into());
-                    }
-                },
                 news = news.next() => self.told(news),
                 arrived = signals.next() => self.arrived(arrived),
                 () = until(due) => self.step(),
@@ -153,6 +155,10 @@ impl Supervision<'_> {
 
     /// A child that was told to end takes its whole group along.
     async fn until_group_ends(&mut self) {
+        if self.next.is_some() {
+            // The leader would count as alive. The daemon was there a moment ago.
+            self.episode.reap();
+        }
         while let Some((due, Step::Kill)) = self.next {
             if !self.episode.is_group_alive() {
                 return;

@@ -5,8 +5,10 @@
 //! history, which keeps longer.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use clap::Args;
+use tokio::time::timeout;
 
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
@@ -21,6 +23,8 @@ use crate::proto::session::{
 };
 use crate::reason::Reason;
 
+/// Between looks at sessions while the daemon does not answer.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const FAILURE: u8 = 1;
 const OTHERWISE: u8 = 3;
 
@@ -53,7 +57,6 @@ impl Wait {
             printer: context.printer(),
             exit: 0,
         };
-        waiting.look().await?;
         waiting.watch(follow).await?;
         match waiting.exit {
             0 => Ok(()),
@@ -71,9 +74,22 @@ struct Waiting {
 
 impl Waiting {
     async fn watch(&mut self, mut follow: Follow) -> Result<(), CliError> {
-        let mut unseen = false;
-        while !self.pending.is_empty() {
-            match follow.next().await? {
+        let mut unseen = true;
+        loop {
+            if unseen {
+                unseen = match self.look().await {
+                    Err(error) if error.is_transient() => true,
+                    looked => looked.map(|()| false)?,
+                };
+            }
+            if self.pending.is_empty() {
+                return Ok(());
+            }
+            let patience = if unseen { LOOK_AGAIN } else { Duration::MAX };
+            let Ok(update) = timeout(patience, follow.next()).await else {
+                continue;
+            };
+            match update? {
                 Update::Events(events) => {
                     for event in &events {
                         self.see(event)?;
@@ -87,17 +103,7 @@ impl Waiting {
                 }
                 Update::Snapshot { .. } => {}
             }
-            if unseen {
-                unseen = match self.look().await {
-                    Err(error) if error.is_transient() => true,
-                    looked => {
-                        looked?;
-                        false
-                    }
-                };
-            }
         }
-        Ok(())
     }
 
     /// Looks at every session still waited for.

@@ -62,7 +62,7 @@ fn session(interner: &mut Interner, seq: u64, work: u8, held: Option<u8>) -> Ses
         revision: Revision(seq),
         created: 0,
         names: Names::new(&format!("s{seq}"), &format!("w{work}"), ""),
-        spec: interner.spec(Spec {
+        spec: interner.spec(&Spec {
             role: Role::Implementer,
             policy_resolved_ref: name(""),
             capability_manifest_hash: None,

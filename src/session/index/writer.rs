@@ -386,17 +386,17 @@ pub struct Interner {
 
 impl Interner {
     /// The shared copy of a spec.
-    pub fn spec(&mut self, spec: Spec) -> Arc<Spec> {
+    pub fn spec(&mut self, spec: &Spec) -> Arc<Spec> {
         self.specs.get(spec)
     }
 
     /// The shared copy of a lease's presentation.
-    pub fn shown(&mut self, shown: LeaseShown) -> Arc<LeaseShown> {
+    pub fn shown(&mut self, shown: &LeaseShown) -> Arc<LeaseShown> {
         self.shown.get(shown)
     }
 
     /// The shared copy of a peer.
-    pub fn peer(&mut self, peer: Peer) -> Arc<Peer> {
+    pub fn peer(&mut self, peer: &Peer) -> Arc<Peer> {
         self.peers.get(peer)
     }
 }
@@ -416,16 +416,16 @@ impl<T> Default for Shared<T> {
     }
 }
 
-impl<T: Eq + Hash> Shared<T> {
-    fn get(&mut self, value: T) -> Arc<T> {
-        if let Some(known) = self.known.get(&value) {
+impl<T: Eq + Hash + Clone> Shared<T> {
+    fn get(&mut self, value: &T) -> Arc<T> {
+        if let Some(known) = self.known.get(value) {
             return Arc::clone(known);
         }
         if self.known.len() >= self.sweep_at {
             self.known.retain(|known| Arc::strong_count(known) > 1);
             self.sweep_at = (self.known.len() * 2).max(1024);
         }
-        let shared = Arc::new(value);
+        let shared = Arc::new(value.clone());
         self.known.insert(Arc::clone(&shared));
         shared
     }

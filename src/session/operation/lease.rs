@@ -94,7 +94,7 @@ impl RenewLease {
         let mut session = (*view.session).clone();
         session.lease = Some(LeaseHold {
             digest: self.lease.digest,
-            shown: batch.intern().shown(LeaseShown {
+            shown: batch.intern().shown(&LeaseShown {
                 holder: self.lease.holder.clone(),
                 presenter: Arc::clone(&self.call.actor.peer),
             }),

@@ -172,7 +172,7 @@ impl Register {
         let registrant: Arc<Peer> = Arc::clone(&self.call.actor.peer);
         let lease = self.lease.as_ref().map(|lease| LeaseHold {
             digest: lease.digest,
-            shown: batch.intern().shown(LeaseShown {
+            shown: batch.intern().shown(&LeaseShown {
                 holder: lease.holder.clone(),
                 presenter: Arc::clone(&registrant),
             }),
@@ -185,7 +185,7 @@ impl Register {
             revision: Revision::default(),
             created: now.wall,
             names: Names::new(self.id.as_str(), self.work.as_str(), episode),
-            spec: batch.intern().spec(self.spec.clone()),
+            spec: batch.intern().spec(&self.spec),
             registrant,
             handle: Some(self.digest),
             lease,

@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::storage) struct LabelRow {
+pub(super) struct LabelRow {
     #[prost(string, tag = "1")]
     key: String,
     #[prost(string, tag = "2")]
@@ -71,7 +71,7 @@ pub(super) fn labels_of(rows: Vec<LabelRow>) -> Result<Labels, BadRow> {
 }
 
 /// Encodes what sessions share.
-pub(in crate::storage) fn encode_spec(spec: &Spec) -> Vec<u8> {
+pub(super) fn encode_spec(spec: &Spec) -> Vec<u8> {
     let row = SpecRow {
         role: role_number(spec.role),
         policy_resolved_ref: spec.policy_resolved_ref.as_str().to_owned(),

@@ -122,8 +122,9 @@ fn what_is_written_today_is_the_newest_frozen_schema() {
 #[test]
 fn a_row_whose_tags_were_changed_is_noticed() {
     let (session, live) = sample::sessions().remove(1);
-    let spec = crate::storage::rows::encode_spec(&session.spec);
-    let body = crate::storage::rows::encode_session(&session, &live);
+    let mut encoder = crate::storage::rows::Encoder::default();
+    let spec = encoder.spec(&session.spec);
+    let body = encoder.session(&session, &live);
     let mut interner = crate::session::index::Interner::default();
     let mut read = |body: &[u8]| {
         let decoded =

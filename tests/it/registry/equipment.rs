@@ -234,9 +234,14 @@ impl Registry {
         Self::open(self.dirs, self.clock, self.limits)
     }
 
+    /// Waits until the writer has ended by itself.
+    pub async fn ended(&self) {
+        within(self.thread.ended()).await;
+    }
+
     /// Starts it again on the same journal after its writer ended by itself.
     pub async fn restart_after_failure(self) -> Self {
-        within(self.thread.ended()).await;
+        self.ended().await;
         let ended = self.thread.join();
         assert!(matches!(ended, Ended::StoreFailed), "{ended:?}");
         Self::open(self.dirs, self.clock, self.limits)

@@ -52,6 +52,7 @@ async fn a_commit_of_unknown_outcome_ends_the_writer_and_the_next_start_finds_ou
         unknown.expect_err("nobody knows"),
         CallError::OutcomeUnknown
     );
+    registry.ended().await;
     let refused = registry.register("later", "work").await;
     assert_eq!(refused.expect_err("nothing is taken"), CallError::Stopping);
     let registry = registry.restart_after_failure().await;

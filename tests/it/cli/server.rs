@@ -1,0 +1,109 @@
+//! Start, stop, backup and export of a daemon.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::Value;
+
+use super::register;
+use crate::harness::{Ctl, Daemon, Dirs};
+
+#[tokio::test]
+async fn a_daemon_is_started_once_and_stopped_once() {
+    let dirs = Dirs::new();
+    let ctl = Ctl::new(&dirs);
+    let two = [["server", "start"]; 2];
+    let (one, other) = tokio::join!(ctl.run(&two[0]), ctl.run(&two[1]));
+    assert_eq!(
+        (one.code, other.code),
+        (Some(0), Some(0)),
+        "{one:?} {other:?}"
+    );
+    let pid = ctl.json(&["server", "info"]).await["pid"].clone();
+    let again = ctl.run(&["server", "start"]).await;
+    assert!(
+        again.code == Some(0) && again.stderr.contains("already running"),
+        "{again:?}"
+    );
+    assert_eq!(ctl.json(&["server", "info"]).await["pid"], pid);
+
+    ctl.ok(&["server", "stop"]).await;
+    assert!(!std::path::Path::new(&format!("/proc/{pid}/exe")).exists());
+    let again = ctl.run(&["server", "stop"]).await;
+    assert!(
+        again.code == Some(0) && again.stderr.contains("not running"),
+        "{again:?}"
+    );
+    ctl.ok(&["server", "start"]).await;
+    assert_eq!(ctl.json(&["server", "info"]).await["incarnation"], "2");
+    ctl.ok(&["server", "stop"]).await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_cannot_start_says_why() {
+    let dirs = Dirs::new();
+    fs::write(dirs.state().join("registry.db"), "no registry at all").expect("it is written");
+    let failed = Ctl::new(&dirs).run(&["server", "start"]).await;
+    assert_eq!(failed.code, Some(69), "{failed:?}");
+    assert!(failed.stderr.contains("registry.db"), "{failed:?}");
+    assert!(failed.stderr.contains("hint: its log is"), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_backup_of_a_running_daemon_serves_elsewhere() {
+    let daemon = Daemon::start().await;
+    let handle = register(&daemon, "s", &[]).await;
+    let copy = daemon.dirs().root().join("copy.db");
+    let args = ["backup", copy.to_str().expect("text")];
+    let done = Ctl::new(daemon.dirs()).run(&args).await;
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(
+        done.stdout.is_empty() && done.stderr.contains("registry.key"),
+        "{done:?}"
+    );
+    let mode = fs::metadata(&copy)
+        .expect("it is there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let elsewhere = Dirs::new();
+    let key = |dirs: &Dirs| dirs.state().join("registry.key");
+    fs::copy(key(daemon.dirs()), key(&elsewhere)).expect("the key is copied");
+    let restore = [std::ffi::OsStr::new("--restore"), copy.as_os_str()];
+    let restored = Daemon::builder()
+        .dirs(elsewhere)
+        .args(restore)
+        .start()
+        .await;
+    let ctl = Ctl::new(restored.dirs());
+    let found = super::own(&ctl, &handle, &["session", "lookup", "--own"]).await;
+    assert_eq!(found["session"]["sessionId"], "s");
+}
+
+#[tokio::test]
+async fn an_export_holds_every_session_and_event() {
+    let daemon = Daemon::start().await;
+    let ctl = Ctl::new(daemon.dirs());
+    for id in ["a", "b"] {
+        register(&daemon, id, &[]).await;
+    }
+    ctl.ok(&["session", "terminate", "b"]).await;
+    let text = ctl.ok(&["export", "--format", "table"]).await;
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("each line is JSON"))
+        .collect();
+    let sessions = lines.iter().filter_map(|line| line.get("session"));
+    let ids: Vec<_> = sessions
+        .map(|session| session["sessionId"].clone())
+        .collect();
+    assert_eq!(ids, ["a", "b"]);
+    let revision = ctl.json(&["server", "info"]).await["revision"].clone();
+    let events: Vec<_> = lines.iter().filter_map(|line| line.get("event")).collect();
+    assert_eq!(events[0]["revision"], revision);
+    assert_eq!(
+        events.len().to_string(),
+        revision.as_str().expect("a string")
+    );
+}
