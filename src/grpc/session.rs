@@ -268,7 +268,7 @@ impl SessionService for SessionApi {
             stop_requested: session.stop_requested(),
             expire_time: session
                 .expires
-                .map(|deadline| show::timestamp(deadline.wall)),
+                .map(|deadline| show::timestamp(deadline.wall.get())),
             idle_timeout: session
                 .idle
                 .map(|idle| request::duration(idle.get().into())),

@@ -237,11 +237,6 @@ impl Batch<'_> {
         };
         self.numbers.revision.0 += 1;
         session.revision = self.numbers.revision;
-        if (kind == EventKind::Created || kind == EventKind::LeaseRenewed)
-            && let Some(lease) = session.lease.as_mut()
-        {
-            lease.revision = session.revision;
-        }
         let session = Arc::new(session);
         let view = View {
             session: Arc::clone(&session),

@@ -4,7 +4,7 @@ use crate::{
     ids::{SessionId, WorkId},
     session::{
         event::{Event, EventKind},
-        index::{Index, View},
+        index::View,
         spec::{Labels, Role},
         state::{Session, Status},
     },
@@ -36,7 +36,7 @@ pub struct Filter {
 
 impl Filter {
     /// Whether a session matches.
-    pub fn matches(&self, view: &View, index: &Index) -> bool {
+    pub fn matches(&self, view: &View) -> bool {
         let session = &view.session;
         self.status.is_none_or(|status| session.status() == status)
             && self
@@ -46,7 +46,7 @@ impl Filter {
             && self.role.is_none_or(|role| session.spec.role == role)
             && self
                 .lease
-                .is_none_or(|lease| lease_state(session, index) == Some(lease))
+                .is_none_or(|lease| lease_state(session) == Some(lease))
             && (self.labels.is_empty() || session.labels().contains(&self.labels))
     }
 
@@ -57,13 +57,12 @@ impl Filter {
 }
 
 /// The state of a session's lease; none: registered without, or ended.
-pub fn lease_state(session: &Session, index: &Index) -> Option<LeaseState> {
-    session.lease.as_ref()?;
-    let revoked = index.is_lease_revoked(session);
-    Some(if revoked {
-        LeaseState::Revoked
-    } else {
+pub fn lease_state(session: &Session) -> Option<LeaseState> {
+    let current = session.lease.as_ref()?.is_current;
+    Some(if current {
         LeaseState::Held
+    } else {
+        LeaseState::Revoked
     })
 }
 

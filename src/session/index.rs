@@ -280,12 +280,6 @@ impl Index {
         }
     }
 
-    /// Whether a restart revoked the lease of a session.
-    pub fn is_lease_revoked(&self, session: &Session) -> bool {
-        let shown = session.lease.as_ref().map(|lease| lease.revision);
-        matches!((shown, self.restart.get()), (Some(shown), Some(restart)) if shown <= restart.base)
-    }
-
     fn hash(&self, key: &str) -> u64 {
         self.hasher.hash_one(key)
     }

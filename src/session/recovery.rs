@@ -255,7 +255,7 @@ fn rebase(stored: Stored, meta: &Meta, now: Now) -> (Session, Live) {
         let wall = now.wall.max(meta.alive.wall);
         let rebase = |deadline: &mut Deadline| {
             let left_then = deadline.boot.saturating_sub(written);
-            let left_now = deadline.wall.saturating_sub(wall);
+            let left_now = deadline.wall.get().saturating_sub(wall);
             deadline.boot = now.boot + left_then.min(left_now);
         };
         session.expires.as_mut().map(rebase);

@@ -305,7 +305,7 @@ impl Sessions {
             for view in slice {
                 cursor = view.session.seq;
                 looked_at += 1;
-                if !view.session.is_forgotten(now) && filter.matches(&view, &self.shared.index) {
+                if !view.session.is_forgotten(now) && filter.matches(&view) {
                     views.push(view);
                 }
                 if views.len() >= limit || looked_at >= MAX_SCAN {

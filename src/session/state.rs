@@ -11,7 +11,11 @@
 //!               removed (never used: no record)
 //! ```
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     clock::Now,
@@ -33,18 +37,22 @@ pub struct Revision(pub u64);
 pub struct Deadline {
     /// Since boot: decides within one boot.
     pub boot: u64,
-    /// Since the epoch: shown, and decides after a reboot.
-    pub wall: u64,
+    /// Since the epoch: shown, and decides after a reboot. Never 0, so that a
+    /// session without a deadline needs no room to say so.
+    pub wall: NonZeroU64,
 }
 
 impl Deadline {
+    /// That moment; the epoch itself counts as a millisecond later.
+    pub fn new(boot: u64, wall: u64) -> Self {
+        let wall = NonZeroU64::new(wall).unwrap_or(NonZeroU64::MIN);
+        Self { boot, wall }
+    }
+
     /// The moment `after` from now.
     pub fn after(now: Now, after: Duration) -> Self {
         let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX / 4);
-        Self {
-            boot: now.boot + millis,
-            wall: now.wall + millis,
-        }
+        Self::new(now.boot + millis, now.wall + millis)
     }
 
     /// Whether it has come.
@@ -131,8 +139,8 @@ pub struct LeaseHold {
     pub shown: Arc<LeaseShown>,
     /// When it was shown, since the epoch.
     pub since: u64,
-    /// The revision that showed it; a later restart revokes it.
-    pub revision: Revision,
+    /// Whether it was shown since the daemon started: a restart revokes it.
+    pub is_current: bool,
 }
 
 /// Who showed a lease.

@@ -287,6 +287,7 @@ impl Store for Journal {
 
     fn start(&mut self, start: &Start, changes: &[Change]) -> Result<(), AppendError> {
         self.boot = boot_number(&start.boot_id);
+        self.encoder.incarnation = start.incarnation;
         self.transact(|journal| {
             let connection = &journal.connection;
             meta::set(connection, meta::INCARNATION, start.incarnation as i64)?;
@@ -327,6 +328,7 @@ impl Store for Journal {
             }
         };
         let mut decoder = Decoder::default();
+        decoder.incarnation = self.encoder.incarnation;
         let mut interner = Interner::default();
         let mut statement = self.connection.prepare_cached(sql).map_err(read_error)?;
         let from = i64::try_from(from.0).unwrap_or(i64::MAX);

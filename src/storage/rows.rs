@@ -42,8 +42,9 @@ struct LeaseRow {
     presenter: Bytes,
     #[prost(uint64, tag = "4")]
     since: u64,
+    /// The start of the registry it was last shown in; later ones revoke it.
     #[prost(uint64, tag = "5")]
-    revision: u64,
+    incarnation: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -61,12 +61,14 @@ impl Shower<'_> {
                 .map_or_else(String::new, |id| id.as_str().to_owned()),
             labels: labels(session.labels()),
             status: status(session.status()).into(),
-            lease_state: self.lease_state(session).into(),
+            lease_state: held(session).into(),
             lease_holder: lease.map_or_else(String::new, |l| l.shown.holder.as_str().to_owned()),
             lease_change_time: lease.map(|lease| timestamp(lease.since)),
             lease_presenter: lease.map(|lease| peer(&lease.shown.presenter)),
             create_time: Some(timestamp(session.created)),
-            expire_time: session.expires.map(|deadline| timestamp(deadline.wall)),
+            expire_time: session
+                .expires
+                .map(|deadline| timestamp(deadline.wall.get())),
             idle_timeout: session.idle.map(|idle| duration(idle.get().into())),
             last_activity_time: Some(timestamp(view.live.last_wall)),
             stop_requested: session.stop_requested(),
@@ -89,14 +91,6 @@ impl Shower<'_> {
             handle.expose().clone_into(&mut session.ephemeral_handle);
         }
         session
-    }
-
-    fn lease_state(&self, session: &Session) -> pb::LeaseState {
-        match lease_state(session, self.index) {
-            None => pb::LeaseState::Unspecified,
-            Some(LeaseState::Held) => pb::LeaseState::Held,
-            Some(LeaseState::Revoked) => pb::LeaseState::Revoked,
-        }
     }
 
     /// An event.
@@ -122,6 +116,14 @@ impl Shower<'_> {
                 live: restart.live,
             }),
         }
+    }
+}
+
+fn held(session: &Session) -> pb::LeaseState {
+    match lease_state(session) {
+        None => pb::LeaseState::Unspecified,
+        Some(LeaseState::Held) => pb::LeaseState::Held,
+        Some(LeaseState::Revoked) => pb::LeaseState::Revoked,
     }
 }
 
@@ -220,7 +222,7 @@ fn record(record: &Record) -> pb::TerminationRecord {
         tokens_consumed: record.tokens_consumed,
         counters: Some(counters(record.counters)),
         end_time: Some(timestamp(record.ended)),
-        purge_time: Some(timestamp(record.purge.wall)),
+        purge_time: Some(timestamp(record.purge.wall.get())),
         duration: Some(duration(record.duration)),
         actor: Some(actor(&record.actor)),
     }

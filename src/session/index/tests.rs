@@ -51,7 +51,7 @@ fn hold(n: u8) -> LeaseHold {
             presenter: peer(),
         }),
         since: 0,
-        revision: Revision(0),
+        is_current: true,
     }
 }
 
@@ -91,10 +91,7 @@ fn record(ended: u64) -> Record {
         counters: Counters::default(),
         ended,
         duration: 0,
-        purge: Deadline {
-            boot: u64::MAX,
-            wall: u64::MAX,
-        },
+        purge: Deadline::new(u64::MAX, u64::MAX),
         actor: Actor {
             peer: peer(),
             request_id: None,

@@ -67,10 +67,11 @@ impl RenewLease {
             return Ok(one(view));
         }
         batch.check_etag(&view.session, self.etag)?;
-        let held_by_another = view.session.lease.as_ref().is_some_and(|held| {
-            let revoked = batch.index.index().is_lease_revoked(&view.session);
-            held.digest != self.lease.digest && !revoked
-        });
+        let held_by_another = view
+            .session
+            .lease
+            .as_ref()
+            .is_some_and(|held| held.is_current && held.digest != self.lease.digest);
         if held_by_another && !self.take_over {
             return Err(LeaseError::Held(view.session));
         }
@@ -99,7 +100,7 @@ impl RenewLease {
                 presenter: Arc::clone(&self.call.actor.peer),
             }),
             since: batch.now.wall,
-            revision: Revision::default(),
+            is_current: true,
         });
         if let Some(until) = self.until {
             session.expires = until.deadline(batch);

@@ -42,7 +42,7 @@ impl Until {
             Self::Never => None,
             Self::Wall(wall) => {
                 let boot = now.boot + wall.saturating_sub(now.wall);
-                Some(Deadline { boot, wall })
+                Some(Deadline::new(boot, wall))
             }
             Self::After(ttl) => Some(Deadline::after(now, ttl)),
         }
@@ -177,7 +177,7 @@ impl Register {
                 presenter: Arc::clone(&registrant),
             }),
             since: now.wall,
-            revision: Revision::default(),
+            is_current: true,
         });
         let episode = self.episode.as_ref().map_or("", EpisodeId::as_str);
         Session {

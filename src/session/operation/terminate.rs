@@ -145,7 +145,7 @@ fn scan(batch: &Batch<'_>, filter: &Filter) -> Vec<View> {
             return found;
         };
         cursor = last.session.seq;
-        let wanted = |view: &View| view.session.is_active() && filter.matches(view, index);
+        let wanted = |view: &View| view.session.is_active() && filter.matches(view);
         found.extend(slice.into_iter().filter(wanted));
     }
 }

@@ -27,6 +27,8 @@ use crate::{
 /// Decodes rows, each distinct shared part once.
 #[derive(Default)]
 pub(in crate::storage) struct Decoder {
+    /// The running start of the registry; 0 before it.
+    pub(in crate::storage) incarnation: u64,
     specs: HashMap<Vec<u8>, Arc<Spec>>,
     peers: HashMap<Vec<u8>, Arc<Peer>>,
 }
@@ -117,7 +119,7 @@ impl Decoder {
             registrant: self.peer(&row.registrant, interner)?,
             handle: handle.transpose()?,
             lease,
-            expires: expires.map(|(boot, wall)| Deadline { boot, wall }),
+            expires: expires.map(|(boot, wall)| Deadline::new(boot, wall)),
             idle: NonZeroU32::new(row.idle),
             extra: (extra != Extra::default()).then(|| Box::new(extra)),
         };
@@ -131,7 +133,7 @@ impl Decoder {
             digest: LeaseDigest::from_bytes(&row.digest).ok_or(BadRow("a digest"))?,
             shown: interner.shown(&LeaseShown { holder, presenter }),
             since: row.since,
-            revision: Revision(row.revision),
+            is_current: row.incarnation != 0 && row.incarnation == self.incarnation,
         })
     }
 
@@ -146,10 +148,7 @@ impl Decoder {
             counters: counters_of(row.counters),
             ended: row.ended,
             duration: row.duration,
-            purge: Deadline {
-                boot: row.purge_boot,
-                wall: row.purge_wall,
-            },
+            purge: Deadline::new(row.purge_boot, row.purge_wall),
             actor: Actor {
                 peer,
                 request_id: request_id_of(row.request_id)?,

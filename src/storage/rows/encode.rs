@@ -22,6 +22,8 @@ const MAX_DISTINCT: usize = 4096;
 /// Encodes rows, each distinct shared part once.
 #[derive(Default)]
 pub(in crate::storage) struct Encoder {
+    /// The start of the registry that leases are shown in; 0 before the first.
+    pub(in crate::storage) incarnation: u64,
     specs: Remembered<Spec>,
     peers: Remembered<Peer>,
 }
@@ -75,10 +77,14 @@ impl Encoder {
                 holder: lease.shown.holder.as_str().to_owned(),
                 presenter: self.peer(&lease.shown.presenter),
                 since: lease.since,
-                revision: lease.revision.0,
+                incarnation: if lease.is_current {
+                    self.incarnation
+                } else {
+                    0
+                },
             }),
             expires_boot: session.expires.map(|deadline| deadline.boot),
-            expires_wall: session.expires.map(|deadline| deadline.wall),
+            expires_wall: session.expires.map(|deadline| deadline.wall.get()),
             idle: session.idle.map_or(0, NonZeroU32::get),
             record: session.record().map(|record| self.record(record)),
             stop_requested: session.stop_requested(),
@@ -115,7 +121,7 @@ impl Encoder {
             ended: record.ended,
             duration: record.duration,
             purge_boot: record.purge.boot,
-            purge_wall: record.purge.wall,
+            purge_wall: record.purge.wall.get(),
             peer: self.peer(&record.actor.peer),
             request_id: record
                 .actor

@@ -180,12 +180,9 @@ fn full(seq: u64, revision: u64) -> Session {
                 presenter: peer(Socket::Operator),
             }),
             since: NOW.wall - 5,
-            revision: Revision(revision),
+            is_current: false,
         }),
-        expires: Some(Deadline {
-            boot: NOW.boot + 7_000,
-            wall: NOW.wall + 7_000,
-        }),
+        expires: Some(Deadline::new(NOW.boot + 7_000, NOW.wall + 7_000)),
         idle: NonZeroU32::new(30_000),
         extra: Some(Box::new(extra)),
         ..bare(seq, revision)
@@ -206,10 +203,7 @@ fn ended(seq: u64, revision: u64, number: usize) -> Session {
         },
         ended: NOW.wall,
         duration: 1_234,
-        purge: Deadline {
-            boot: NOW.boot + 300_000,
-            wall: NOW.wall + 300_000,
-        },
+        purge: Deadline::new(NOW.boot + 300_000, NOW.wall + 300_000),
         actor: Actor {
             peer: peer(Socket::Daemon),
             request_id: Some(request_id("end-1")),
