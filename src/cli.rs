@@ -31,6 +31,9 @@ use output::Format;
 
 use crate::paths::Env;
 
+/// Where help lists the options of every command.
+const GLOBAL: &str = "Global options";
+
 /// Controls episoded, the local control plane for agent episodes
 #[derive(Debug, Parser)]
 #[command(
@@ -44,16 +47,23 @@ Examples:
   episodectl session list"
 )]
 struct Cli {
-    /// How results and errors are printed
-    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    /// How results and errors are printed: table, json or jsonl
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t = Format::Table,
+        hide_possible_values = true,
+        help_heading = GLOBAL
+    )]
     format: Format,
 
     /// The daemon's socket [env: EPISODED_SOCKET; with a handle first EPISODE_SOCKET]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = GLOBAL)]
     socket: Option<PathBuf>,
 
     /// How long a call may take
-    #[arg(long, global = true, value_name = "DURATION", value_parser = args::duration, default_value = "30s")]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = args::duration, default_value = "30s", help_heading = GLOBAL)]
     timeout: Duration,
 
     #[command(subcommand)]
@@ -78,13 +88,16 @@ enum Command {
     Completions(manual::Completions),
     /// Print the manual page, or write all pages to a directory
     Man(manual::Man),
-    #[command(name = run::terminal::HELPER, hide = true)]
-    Foreground(run::terminal::Helper),
 }
 
 /// The whole program.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
+    if let [_, name, group] = &args[..]
+        && name == run::terminal::HELPER
+    {
+        return run::terminal::take_back(group);
+    }
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => return refused(&error, &args),
@@ -114,7 +127,6 @@ fn execute(command: Command, context: &Context) -> Result<u8, CliError> {
             Command::Export(command) => command.run(context).await.map(done),
             Command::Completions(command) => command.run(context).map(done),
             Command::Man(command) => command.run(context).map(done),
-            Command::Foreground(helper) => helper.run().map(done),
         }
     })
 }

@@ -50,11 +50,18 @@ const NAME: &str = "episoded";
 const SESSION_UNIT_NAME: &str = "episoded-session";
 
 /// A snapshot of what paths depend on: variables, uid and the fixed directories.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Env {
     vars: BTreeMap<OsString, OsString>,
     uid: u32,
     root: PathBuf,
+}
+
+impl std::fmt::Debug for Env {
+    /// Names only: a value may be a credential.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.vars.keys()).finish()
+    }
 }
 
 impl Env {

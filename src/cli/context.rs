@@ -3,13 +3,13 @@
 //! Owns the order in which a socket is found: `--socket`; for a command that
 //! uses a handle `EPISODE_SOCKET`; `EPISODED_SOCKET`; the operator's own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::CliError;
 use super::output::{Format, Printer};
 use crate::client::{Client, Handle};
-use crate::paths::{Env, SESSION_SOCKET, default_session_dir, socket_path};
+use crate::paths::Env;
 
 /// The socket a child of `run` finds its daemon at.
 pub const EPISODE_SOCKET: &str = "EPISODE_SOCKET";
@@ -56,16 +56,6 @@ impl Context {
         }
     }
 
-    /// The session socket of the same daemon: in the session directory that the
-    /// environment names, else in the one beside the operator's socket.
-    pub fn session_socket(&self) -> Result<PathBuf, CliError> {
-        let operator = self.operator_socket()?;
-        let beside = || default_session_dir(operator.parent().unwrap_or(Path::new("/")));
-        let directory = self.env.session_dir_override()?.unwrap_or_else(beside);
-        let socket = socket_path(&directory, SESSION_SOCKET)?;
-        std::path::absolute(&socket).map_err(|error| CliError::reading(&socket, &error))
-    }
-
     /// A connection as the operator.
     pub async fn operator(&self) -> Result<Client, CliError> {
         Ok(self.connect(self.operator_socket()?).await?)
@@ -90,7 +80,7 @@ impl Context {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
     use std::time::Duration;
 
     use super::Context;
@@ -122,14 +112,5 @@ mod tests {
             assert_eq!(context.operator_socket().unwrap(), Path::new(for_operator));
             assert_eq!(context.handle_socket().unwrap(), Path::new(for_handle));
         }
-    }
-
-    #[test]
-    fn the_session_socket_lies_beside_the_operators_unless_named() {
-        let env = Env::new(1).with("EPISODED_SOCKET", "/run/y/operator.sock");
-        let context_of = |env: &Env| context(env.clone(), None).session_socket().unwrap();
-        assert_eq!(context_of(&env), Path::new("/run/y/session/session.sock"));
-        let named = env.with("EPISODED_SESSION_DIR", "/run/z");
-        assert_eq!(context_of(&named), Path::new("/run/z/session.sock"));
     }
 }

@@ -26,7 +26,7 @@ use super::context::Context;
 use super::error::CliError;
 use super::output::note;
 use super::secrets::NewLeaseArgs;
-use super::session::register::{NewSession, surely_not_registered, withheld};
+use super::session::register::{NewSession, may_be_registered, withheld};
 use crate::client::{Client, ClientError, Follow, Handle};
 use crate::proto::session::{
     BindEpisodeRequest, RegisterSessionRequest, RegisterSessionResponse, RemoveSessionRequest,
@@ -79,9 +79,6 @@ Examples:
   episodectl run --work-id task-17 --role reviewer --label team=blue --ttl 2h -- make review"
 )]
 pub struct Run {
-    #[command(flatten)]
-    session: NewSession,
-
     /// What the episode does
     #[arg(long, value_parser = args::role(), default_value = "implementer")]
     role: Role,
@@ -100,6 +97,9 @@ pub struct Run {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+
+    #[command(flatten)]
+    session: NewSession,
 }
 
 /// A registered session about to get its episode.
@@ -113,6 +113,12 @@ struct Registered {
     registry_id: String,
 }
 
+/// Where the daemon says that sessions connect.
+async fn session_socket(context: &Context) -> Result<PathBuf, CliError> {
+    let info = context.operator().await?.server_info().await?;
+    Ok(info.session_socket.into())
+}
+
 impl Run {
     pub(super) async fn run(self, context: &Context) -> Result<u8, CliError> {
         let before_start = |error: CliError| error.with_exit(FAILED_BEFORE_START);
@@ -122,7 +128,7 @@ impl Run {
             .map_err(|error| before_start(CliError::reading("signals".as_ref(), &error)))?;
         let session_socket = match &self.session_socket {
             Some(path) => path.clone(),
-            None => context.session_socket().map_err(before_start)?,
+            None => session_socket(context).await.map_err(before_start)?,
         };
         let registered = tokio::select! {
             registered = register(context, self.session, self.role, &self.lease) => registered.map_err(before_start)?,
@@ -158,7 +164,6 @@ async fn register(
     role: Role,
     lease: &NewLeaseArgs,
 ) -> Result<Registered, CliError> {
-    let client = context.operator().await?;
     let lease = lease.resolve(&context.env)?;
     let mut request = session.into_request(role, lease.lease.as_ref())?;
     let idle = *request.idle_timeout.get_or_insert(IDLE);
@@ -166,15 +171,12 @@ async fn register(
     if request.request_id.is_empty() {
         request.request_id = format!("run-{}", super::secrets::random_name()?);
     }
-    let answer = match registered(&client, request).await {
-        Ok(answer) => answer,
-        Err(error) => {
-            if surely_not_registered(&error) {
-                lease.discard();
-            }
-            return Err(error.into());
-        }
-    };
+    let client = context.operator().await?;
+    let answer = registered(&client, request).await;
+    if may_be_registered(&answer) {
+        lease.keep();
+    }
+    let answer = answer?;
     for evicted in &answer.evicted {
         note(format_args!("evicted session {}", evicted.session_id));
     }

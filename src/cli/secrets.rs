@@ -110,7 +110,7 @@ pub struct NewLeaseArgs {
     new_lease_file: Option<PathBuf>,
 }
 
-/// A lease, and the file made for it.
+/// A lease, and the file made for it, which is gone unless it is kept.
 pub struct NewLease {
     /// The lease, if the session gets one.
     pub lease: Option<Lease>,
@@ -126,20 +126,26 @@ impl NewLeaseArgs {
         };
         let lease = Lease::random()?;
         let mut file = create_new(path)?;
-        write_line(&mut file, lease.expose())
-            .and_then(|()| file.sync_all())
-            .map_err(|error| CliError::writing(path, &error))?;
-        Ok(NewLease {
+        let written = write_line(&mut file, lease.expose()).and_then(|()| file.sync_all());
+        let made = NewLease {
             lease: Some(lease),
             made: Some(path.clone()),
-        })
+        };
+        written.map_err(|error| CliError::writing(path, &error))?;
+        Ok(made)
     }
 }
 
 impl NewLease {
-    /// Takes a made file back, when its session surely does not exist.
-    pub fn discard(self) {
-        if let Some(path) = self.made {
+    /// Keeps the file, because the session exists, or may.
+    pub fn keep(mut self) {
+        self.made = None;
+    }
+}
+
+impl Drop for NewLease {
+    fn drop(&mut self) {
+        if let Some(path) = &self.made {
             let _ = std::fs::remove_file(path);
         }
     }

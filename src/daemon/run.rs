@@ -6,7 +6,12 @@
 //!      connections finished or cut -> journal closed -> sockets removed
 //! ```
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::RwLock;
 use tokio::{
@@ -233,8 +238,8 @@ impl Daemon {
         };
         let shared = Arc::clone(&limits);
         let recovered = tokio::task::spawn_blocking(move || -> Result<_, Failure> {
-            let exit = |is_bad_data| {
-                if is_bad_data {
+            let exit = |is_bad| {
+                if is_bad {
                     EXIT_BAD_DATA
                 } else {
                     EXIT_STORE_FAILED
@@ -262,6 +267,8 @@ impl Daemon {
             node: self.config.node.as_str().into(),
             state_dir: self.config.state_dir.clone(),
             max_connections: self.cap,
+            operator_socket: absolute(&self.config.operator_socket),
+            session_socket: absolute(&self.config.session_socket),
         };
         let apis = Apis {
             session: SessionApi::new(
@@ -366,6 +373,10 @@ fn limits(config: &Config) -> Limits {
         event_retention,
         max_events,
     }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Accepts on both sockets from now on.

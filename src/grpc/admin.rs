@@ -38,6 +38,10 @@ pub struct Facts {
     pub state_dir: PathBuf,
     /// Connections at most.
     pub max_connections: u64,
+    /// Where operators connect.
+    pub operator_socket: PathBuf,
+    /// Where sessions connect.
+    pub session_socket: PathBuf,
 }
 
 /// See the module. Cheap to clone.
@@ -89,6 +93,8 @@ impl AdminApi {
                 max_connections: facts.max_connections,
             }),
             pid: i32::try_from(std::process::id()).unwrap_or(0),
+            operator_socket: facts.operator_socket.to_string_lossy().into_owned(),
+            session_socket: facts.session_socket.to_string_lossy().into_owned(),
         }
     }
 }

@@ -138,7 +138,7 @@ impl Journal {
         }
     }
 
-    /// A registration is a new row; anything else changes the one there is.
+    /// A registration is a new row, which costs less than to look for an old one.
     fn put(
         &self,
         session: &Session,
@@ -151,15 +151,15 @@ impl Journal {
             "INSERT INTO session (seq, revision, boot, written, spec, body)
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
         } else {
-            "UPDATE session SET revision = ?2, boot = ?3, written = ?4, spec = ?5, body = ?6
-                WHERE seq = ?1"
+            "INSERT INTO session (seq, revision, boot, written, spec, body)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                ON CONFLICT (seq) DO UPDATE SET revision = excluded.revision,
+                    boot = excluded.boot, written = excluded.written, spec = excluded.spec,
+                    body = excluded.body"
         };
         let (seq, revision) = (session.seq.0 as i64, session.revision.0 as i64);
         let row = params![seq, revision, self.boot, now.boot as i64, spec, body];
-        match self.connection.prepare_cached(sql)?.execute(row)? {
-            1 => Ok(()),
-            other => Err(rusqlite::Error::StatementChangedRows(other)),
-        }
+        self.connection.prepare_cached(sql)?.execute(row).map(drop)
     }
 
     fn note(

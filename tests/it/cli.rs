@@ -192,7 +192,6 @@ async fn completions_and_manual_pages_come_out_of_the_commands() {
     let pages = dirs.root().join("man");
     ctl.ok(&["man", pages.to_str().expect("it is text")]).await;
     assert!(pages.join("episodectl-session-register.1").exists());
-    assert!(!pages.join("episodectl-__foreground.1").exists());
 }
 
 /// Whether a text of a file occurs in another text.

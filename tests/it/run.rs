@@ -188,8 +188,8 @@ async fn a_command_ended_by_a_signal_that_went_on_was_cancelled() {
 #[tokio::test]
 async fn heartbeats_outlast_the_idle_timeout_and_a_rotated_handle() {
     let daemon = Daemon::start().await;
-    let script = "episodectl session rotate --discard-handle >&2; sleep 4; exit 7";
-    let ran = start(&daemon, &["--idle", "1s"], script).end().await;
+    let script = "episodectl session rotate --discard-handle >&2; sleep 5; exit 7";
+    let ran = start(&daemon, &["--idle", "2s"], script).end().await;
     assert_eq!(ran.code, Some(7), "{ran:?}");
     assert_eq!(session(&daemon).await["termination"]["rationale"], "normal");
 }

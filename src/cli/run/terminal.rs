@@ -9,16 +9,14 @@
 //! for trying, unless it ignores SIGTTOU. A shell sets that for a helper, which
 //! is this program under another name.
 
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
-use clap::Args;
 use rustix::process::{Pid, getpgrp};
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
-use crate::cli::error::{CliError, exit};
-
-/// The helper's name among the commands.
+/// The helper's name, in the place of a command.
 pub const HELPER: &str = "__foreground";
 
 /// The foreground of the terminal on stdin, which a child gets when we have it.
@@ -65,18 +63,11 @@ impl Drop for Foreground {
     }
 }
 
-/// Gives the terminal on stdin to a process group.
-#[derive(Debug, Args)]
-pub struct Helper {
-    group: i32,
-}
-
-impl Helper {
-    /// Does it.
-    pub fn run(&self) -> Result<(), CliError> {
-        let group = Pid::from_raw(self.group).ok_or(rustix::io::Errno::INVAL);
-        group
-            .and_then(|group| tcsetpgrp(io::stdin(), group))
-            .map_err(|error| CliError::local(exit::SOFTWARE, "INTERNAL", error.to_string()))
+/// The helper: gives the terminal on stdin to a process group.
+pub fn take_back(group: &OsStr) -> ExitCode {
+    let group = group.to_str().and_then(|text| text.parse().ok());
+    match group.and_then(Pid::from_raw) {
+        Some(group) if tcsetpgrp(io::stdin(), group).is_ok() => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     }
 }

@@ -74,11 +74,16 @@ fn a_made_lease_is_ours_alone_and_never_replaces_a_file() {
         0o600
     );
     let env = Env::new(1).with("EPISODE_LEASE_FILE", &path);
-    let read = parse(&[]).lease.resolve(&env).unwrap().lease.unwrap();
-    assert_eq!(read.expose(), made.lease.as_ref().unwrap().expose());
+    let read = parse(&[]).lease.resolve(&env).unwrap();
+    assert_eq!(
+        read.lease.as_ref().unwrap().expose(),
+        made.lease.as_ref().unwrap().expose()
+    );
     assert!(command.lease.resolve(&env).is_err());
-    made.discard();
+    drop(made);
     assert!(!path.exists());
+    command.lease.resolve(&Env::new(1)).unwrap().keep();
+    assert!(path.exists());
 }
 
 #[test]

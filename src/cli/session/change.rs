@@ -49,6 +49,10 @@ pub(super) struct Etag {
 }
 
 impl Etag {
+    pub(super) fn is_given(&self) -> bool {
+        self.etag.is_some()
+    }
+
     pub(super) fn text(self) -> String {
         self.etag.unwrap_or_default()
     }
@@ -71,13 +75,16 @@ pub(super) struct CounterArgs {
 }
 
 impl CounterArgs {
+    pub(super) fn is_given(&self) -> bool {
+        self.tool_calls.is_some() || self.events.is_some() || self.tokens.is_some()
+    }
+
     pub(super) fn into_wire(self) -> Option<Counters> {
-        let counters = Counters {
+        self.is_given().then(|| Counters {
             tool_calls: self.tool_calls.unwrap_or_default(),
             events: self.events.unwrap_or_default(),
             tokens: self.tokens.unwrap_or_default(),
-        };
-        (counters != Counters::default()).then_some(counters)
+        })
     }
 }
 
@@ -271,8 +278,11 @@ impl Rotate {
 
 /// Change labels, deadline or idle timeout.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
-  episodectl session update s-17 --ttl 2h --label team=blue --label phase=review")]
+#[command(
+    after_help = "What is not named stays as it is; --label replaces all labels there were.\n
+Example:
+  episodectl session update s-17 --ttl 2h --label team=blue --label phase=review"
+)]
 pub struct Update {
     /// The session
     session_id: String,
@@ -286,7 +296,6 @@ pub struct Update {
 
 #[derive(Debug, Args)]
 struct Changes {
-    /// Replaces all labels
     #[command(flatten)]
     labels: Labels,
 

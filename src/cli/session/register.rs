@@ -11,8 +11,8 @@ use crate::cli::secrets::{HandleOut, NewLeaseArgs};
 use crate::client::error::Origin;
 use crate::client::{ClientError, Handle, Lease};
 use crate::proto::session::{
-    IdentityEvidence, PcacPolicy, PointerOnlyWaiver, RegisterSessionRequest, Role, SovereigntyMode,
-    register_session_request,
+    IdentityEvidence, PcacPolicy, PointerOnlyWaiver, RegisterSessionRequest,
+    RegisterSessionResponse, Role, SovereigntyMode, register_session_request,
 };
 
 /// What a new session is; also the options of `run`.
@@ -176,13 +176,16 @@ impl NewSession {
     }
 }
 
-/// Whether a registration that failed so surely left nothing behind.
-pub fn surely_not_registered(error: &ClientError) -> bool {
-    match error.origin {
-        Origin::Unreachable => true,
-        Origin::Daemon => !error.is_transient(),
-        Origin::Connection => false,
-    }
+/// Whether a registration that was answered so, or not at all, may be there.
+pub fn may_be_registered(answer: &Result<RegisterSessionResponse, ClientError>) -> bool {
+    answer
+        .as_ref()
+        .err()
+        .is_none_or(|error| match error.origin {
+            Origin::Unreachable => false,
+            Origin::Daemon => error.is_transient(),
+            Origin::Connection => true,
+        })
 }
 
 /// Register a session and keep its handle.
@@ -196,30 +199,26 @@ pub struct Register {
     role: Role,
 
     #[command(flatten)]
-    session: NewSession,
+    out: HandleOut,
 
     #[command(flatten)]
     lease: NewLeaseArgs,
 
     #[command(flatten)]
-    out: HandleOut,
+    session: NewSession,
 }
 
 impl Register {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let destination = self.out.open()?;
-        let client = context.operator().await?;
         let lease = self.lease.resolve(&context.env)?;
         let request = self.session.into_request(self.role, lease.lease.as_ref())?;
-        let mut answer = match client.register_session(request).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                if surely_not_registered(&error) {
-                    lease.discard();
-                }
-                return Err(error.into());
-            }
-        };
+        let client = context.operator().await?;
+        let answer = client.register_session(request).await;
+        if may_be_registered(&answer) {
+            lease.keep();
+        }
+        let mut answer = answer?;
         let handle = answer.session.as_mut().and_then(Handle::take);
         for evicted in &answer.evicted {
             note(format_args!("evicted session {}", evicted.session_id));

@@ -26,9 +26,6 @@ pub struct Terminate {
     #[arg(conflicts_with_all = ["work_id", "lease", "labels", "role", "dry_run", "handle_stdin"])]
     session_id: Option<String>,
 
-    #[command(flatten)]
-    many: Many,
-
     /// Why; default: operator, or normal when it is one's own
     #[arg(long, value_parser = args::reason())]
     reason: Option<TerminationReason>,
@@ -57,6 +54,9 @@ pub struct Terminate {
 
     #[command(flatten)]
     handle: HandleArgs,
+
+    #[command(flatten)]
+    many: Many,
 }
 
 #[derive(Debug, Args)]
@@ -157,8 +157,22 @@ impl Terminate {
         })
     }
 
+    /// What is true of one session only and must not be passed over.
+    fn only_for_one(&self) -> bool {
+        self.exit_code.is_some()
+            || self.tokens_consumed.is_some()
+            || self.counters.is_given()
+            || self.etag.is_given()
+    }
+
     /// A call ends at most 1,000: repeats it until none is left.
     async fn many(self, context: &Context, selector: Selector) -> Result<(), CliError> {
+        if self.only_for_one() {
+            return Err(CliError::usage(
+                "an exit code, counters and an etag are of one session",
+                "name the session, or leave them out",
+            ));
+        }
         let client = context.operator().await?;
         let request = TerminateSessionsRequest {
             reason: self.reason(false).into(),

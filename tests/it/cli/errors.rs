@@ -71,6 +71,7 @@ async fn a_wrong_command_line_is_64_and_nothing_on_stdout() {
         "session update s",
         "session terminate --dry-run",
         "session renew",
+        "session terminate --work-id w --exit-code 3",
         "session register --work-id w --role painter --discard-handle",
         "session register --work-id w --role reviewer",
         "session register --work-id w --role reviewer --discard-handle --label broken",
@@ -81,9 +82,8 @@ async fn a_wrong_command_line_is_64_and_nothing_on_stdout() {
     ] {
         let args: Vec<_> = line.split_whitespace().collect();
         let failed = ctl.run(&args).await;
-        // A line that is only wrong once its labels are read needs no daemon either.
-        let is_usage = failed.code == Some(64) || failed.code == Some(69);
-        assert!(is_usage && failed.stdout.is_empty(), "{line}: {failed:?}");
+        assert_eq!(failed.code, Some(64), "{line}: {failed:?}");
+        assert!(failed.stdout.is_empty(), "{line}: {failed:?}");
         assert!(!failed.stderr.is_empty(), "{line}");
     }
 }
