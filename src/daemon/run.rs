@@ -238,8 +238,8 @@ impl Daemon {
         };
         let shared = Arc::clone(&limits);
         let recovered = tokio::task::spawn_blocking(move || -> Result<_, Failure> {
-            let exit = |is_bad| {
-                if is_bad {
+            let exit = |is_bad_data| {
+                if is_bad_data {
                     EXIT_BAD_DATA
                 } else {
                     EXIT_STORE_FAILED

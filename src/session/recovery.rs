@@ -161,9 +161,13 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
         boot_id,
         now,
     };
-    store
-        .start(&start, &changes)
-        .map_err(RecoveryError::Append)?;
+    let mut started = store.start(&start, &changes);
+    if matches!(started, Err(AppendError::Full(_))) {
+        store.release_ballast();
+        started = store.start(&start, &changes);
+        store.restore_ballast();
+    }
+    started.map_err(RecoveryError::Append)?;
     let agenda = plan(&index_writer, now);
     let feed = Arc::new(Feed::new(restart.revision));
     let tally = Arc::new(RwLock::new(Tally {

@@ -235,8 +235,9 @@ pub trait Store: Send {
     /// Gives the reserved disk space free, so that a revocation fits.
     fn release_ballast(&mut self);
 
-    /// Takes the reserve again once there is room.
-    fn restore_ballast(&mut self);
+    /// Takes as much of the reserve again as there is room for; whether it is
+    /// whole.
+    fn restore_ballast(&mut self) -> bool;
 
     /// Begins a copy of the journal into a new file.
     fn backup_begin(&mut self, to: &Path) -> Result<(), ReadError>;

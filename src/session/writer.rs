@@ -282,7 +282,10 @@ impl Writer {
         }
         let (changes, requests) = overlay.into_parts();
         match self.append_parts(&changes, requests, now) {
-            Ok(()) => settle(decided, Outcome::Committed),
+            Ok(()) => {
+                self.refill_ballast();
+                settle(decided, Outcome::Committed);
+            }
             Err(unknown @ AppendError::Unknown(_)) => {
                 settle(decided, Outcome::Unknown);
                 return Err(unknown);

@@ -2,11 +2,14 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::PathBuf,
 };
 
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+};
 use tracing::warn;
 
 /// Room for tens of thousands of revocations.
@@ -23,38 +26,56 @@ impl Ballast {
         Self { path }
     }
 
-    /// Takes the reserve, unless it is there.
-    pub(super) fn fill(&self) {
-        let there = std::fs::metadata(&self.path).is_ok_and(|meta| meta.len() >= BYTES);
-        if there {
-            return;
-        }
-        if let Err(error) = self.write() {
-            self.release();
-            warn!(
-                error = &error as &dyn std::error::Error,
-                "no room for the reserve"
-            );
+    /// Takes the reserve, or as much of it as there is room for; whether it is
+    /// whole.
+    pub(super) fn fill(&self) -> bool {
+        match self.grow() {
+            Ok(length) => length >= BYTES,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                warn!(error, "no room for the reserve");
+                false
+            }
         }
     }
 
-    /// Writes it out: a file of holes would reserve nothing.
-    fn write(&self) -> std::io::Result<()> {
-        let mut file: File = OpenOptions::new()
+    fn grow(&self) -> std::io::Result<u64> {
+        let file = OpenOptions::new()
             .write(true)
             .create(true)
-            .truncate(true)
+            .truncate(false)
             .mode(0o600)
             .open(&self.path)?;
-        let block = vec![0_u8; 64 * 1024];
-        for _ in 0..BYTES / block.len() as u64 {
-            file.write_all(&block)?;
+        let length = file.metadata()?.len();
+        let space = rustix::fs::fstatvfs(&file)?;
+        let room = space.f_bavail.saturating_mul(space.f_frsize);
+        let whole = BYTES.min(length.saturating_add(room));
+        if whole <= length {
+            return Ok(length);
         }
-        file.sync_all()
+        match fallocate(&file, FallocateFlags::empty(), length, whole - length) {
+            Ok(()) => Ok(whole),
+            Err(Errno::OPNOTSUPP) => write_out(&file, length, whole),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Gives the reserve free.
     pub(super) fn release(&self) {
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Where space cannot be allocated otherwise: a file of holes would reserve
+/// nothing.
+fn write_out(file: &File, from: u64, to: u64) -> std::io::Result<u64> {
+    let block = [0_u8; 8 * 1024];
+    let mut at = from;
+    while at < to {
+        let piece = block.len().min((to - at) as usize);
+        file.write_all_at(&block[..piece], at)?;
+        at += piece as u64;
+    }
+    file.sync_all()?;
+    Ok(to)
 }

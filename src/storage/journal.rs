@@ -404,8 +404,8 @@ impl Store for Journal {
         self.ballast.release();
     }
 
-    fn restore_ballast(&mut self) {
-        self.ballast.fill();
+    fn restore_ballast(&mut self) -> bool {
+        self.ballast.fill()
     }
 
     fn backup_begin(&mut self, to: &Path) -> Result<(), ReadError> {

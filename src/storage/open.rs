@@ -16,6 +16,7 @@ use super::{
     journal::Journal,
     meta,
     migrate::{self, APPLICATION_ID},
+    restore::{self, RestoreError},
 };
 use crate::{ids::RegistryId, secret::DigestKey};
 
@@ -67,6 +68,8 @@ pub enum OpenError {
     Io(PathBuf, std::io::Error),
     /// The copy before a migration failed.
     Copy(PathBuf, std::io::Error),
+    /// A restore that was cut short cannot be finished.
+    Restore(RestoreError),
 }
 
 impl OpenError {
@@ -114,6 +117,7 @@ impl fmt::Display for OpenError {
             Self::Sqlite(path, _) | Self::Io(path, _) => {
                 write!(f, "{} cannot be opened", path.display())
             }
+            Self::Restore(_) => f.write_str("a restore that was cut short cannot be finished"),
             Self::Copy(path, _) => {
                 write!(
                     f,
@@ -130,14 +134,17 @@ impl std::error::Error for OpenError {
         match self {
             Self::Sqlite(_, error) => Some(error),
             Self::Io(_, error) | Self::Copy(_, error) => Some(error),
+            Self::Restore(error) => Some(error),
             _ => None,
         }
     }
 }
 
 impl Journal {
-    /// Opens the registry, or makes one when there is none.
+    /// Opens the registry, or makes one when there is none. A restore that was cut
+    /// short is finished first.
     pub fn open(files: &Files, key: &DigestKey) -> Result<Self, OpenError> {
+        restore::finish(files).map_err(OpenError::Restore)?;
         let log = beside(&files.registry, "-wal");
         let had_log = log.exists();
         let opened = Self::look_and_open(files, key);

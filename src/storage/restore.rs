@@ -67,9 +67,31 @@ pub fn restore(
     prepared?;
     let file = std::fs::File::open(&fresh).map_err(io(&fresh))?;
     file.sync_all().map_err(io(&fresh))?;
-    let aside = move_aside(&files.registry)?;
-    std::fs::rename(&fresh, &files.registry).map_err(io(&files.registry))?;
-    sync_parent(&files.registry).map_err(io(&files.registry))?;
+    let ready = ready(&files.registry);
+    std::fs::rename(&fresh, &ready).map_err(io(&ready))?;
+    sync_parent(&ready).map_err(io(&ready))?;
+    finish(files)
+}
+
+/// A copy under this name is whole: from here on a restore is finished, by the
+/// next start if need be. Otherwise a restore that was cut short could leave an
+/// old registry without its log, or none at all.
+fn ready(registry: &Path) -> PathBuf {
+    registry.with_extension("db.restored")
+}
+
+/// Finishes a restore that is ready, if there is one.
+pub(super) fn finish(files: &Files) -> Result<Option<PathBuf>, RestoreError> {
+    let registry = &files.registry;
+    let ready = ready(registry);
+    if !ready.exists() {
+        return Ok(None);
+    }
+    let failed = |error| RestoreError::Io(registry.clone(), error);
+    let aside = move_aside(registry)?;
+    sync_parent(registry).map_err(failed)?;
+    std::fs::rename(&ready, registry).map_err(failed)?;
+    sync_parent(registry).map_err(failed)?;
     Ok(aside)
 }
 
@@ -125,12 +147,10 @@ fn prepare(fresh: &Path, backup: &Path, key: &DigestKey) -> Result<(), RestoreEr
         .map_err(sqlite)
 }
 
-/// Keeps the registry, and its write-ahead log, under a name that is free.
+/// Keeps the registry, and its write-ahead log, under a name that is free. The
+/// log goes first: a registry that is still there tells which name was begun.
 fn move_aside(registry: &Path) -> Result<Option<PathBuf>, RestoreError> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |error| RestoreError::Io(path, error)
-    };
+    let failed = |error| RestoreError::Io(registry.to_owned(), error);
     if !registry.exists() {
         return Ok(None);
     }
@@ -139,10 +159,10 @@ fn move_aside(registry: &Path) -> Result<Option<PathBuf>, RestoreError> {
         .map(name)
         .find(|path| !path.exists())
         .expect("some name is free");
-    let wal = |path: &Path| beside(path, "-wal");
-    std::fs::rename(registry, &aside).map_err(io(registry))?;
-    if wal(registry).exists() {
-        std::fs::rename(wal(registry), wal(&aside)).map_err(io(registry))?;
+    let log = beside(registry, "-wal");
+    if log.exists() {
+        std::fs::rename(&log, beside(&aside, "-wal")).map_err(failed)?;
     }
+    std::fs::rename(registry, &aside).map_err(failed)?;
     Ok(Some(aside))
 }

@@ -18,7 +18,7 @@ use crate::{
     clock::{BootId, Now},
     secret::DigestKey,
     session::{
-        event::Event,
+        event::{Event, EventKind},
         index::Interner,
         state::{Live, Revision, Session},
         store::{Order, Start, Store},
@@ -66,9 +66,22 @@ impl Home {
         journal
     }
 
-    /// A registry with the sample in it, closed.
+    /// A registry with the sample in it, closed. Most of its sessions were
+    /// registered in a history that is gone.
     fn with_sample() -> Self {
         let home = Self::new();
+        drop(home.open());
+        let connection = rusqlite::Connection::open(home.registry()).unwrap();
+        let sessions = sample::sessions();
+        let later = sessions
+            .iter()
+            .zip(sample::events())
+            .filter(|(_, event)| event.kind != EventKind::Created);
+        for ((session, _), _) in later {
+            let sql = "INSERT INTO session VALUES (?1, 0, 0, 0, x'', x'')";
+            connection.execute(sql, [session.seq.0 as i64]).unwrap();
+        }
+        drop(connection);
         let mut journal = home.open();
         journal.append(&sample::changes(), NOW).unwrap();
         home
@@ -138,7 +151,7 @@ fn every_file_of_a_registry_is_private_whatever_the_umask() {
     let home = Home::new();
     super::read_or_make_key(&home.file("registry.key")).unwrap();
     let mut journal = home.open();
-    journal.append(&sample::changes(), NOW).unwrap();
+    journal.append(&[sample::registered(1)], NOW).unwrap();
     let names: Vec<String> = home.contents().into_keys().collect();
     assert_eq!(
         names,

@@ -15,8 +15,8 @@ pub use call::{
     Client, Refusal, bearer, connect, find, get, normal_end, of_work, own, refusal, register,
     registration, within,
 };
-pub use ctl::{Ctl, Done, EPISODECTL, Running, done};
+pub use ctl::{Ctl, EPISODECTL, Running, done};
 pub use daemon::{Builder, Daemon, Exit, Spawned};
 pub use dirs::Dirs;
-pub use disk::{Disk, need_disks};
-pub use tools::{need_command, need_root, need_tool, repository, skip};
+pub use disk::{Disk, need_disks, need_mounts};
+pub use tools::{need_command, need_root, need_tool, repository, skip_anywhere};

@@ -6,6 +6,7 @@ mod clients;
 mod crash;
 mod files;
 mod harness;
+mod inject;
 mod powercut;
 mod readme;
 mod refusals;

@@ -48,7 +48,8 @@ impl Upkeep {
             flushed: now.awake,
             looked: now.awake,
             slept: now.boot.saturating_sub(now.awake),
-            ballast_out: false,
+            // A start may have found no room for it.
+            ballast_out: true,
             flushing: Vec::new(),
             compacting: false,
         }
@@ -110,10 +111,11 @@ impl Writer {
         }
     }
 
-    fn refill_ballast(&mut self) {
+    /// Takes the reserve back, before others use the space that was freed for
+    /// revocations.
+    pub(super) fn refill_ballast(&mut self) {
         if self.upkeep.ballast_out && self.unwritten.is_empty() {
-            self.store.restore_ballast();
-            self.upkeep.ballast_out = false;
+            self.upkeep.ballast_out = !self.store.restore_ballast();
         }
     }
 

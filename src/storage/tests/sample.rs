@@ -334,3 +334,15 @@ pub(super) fn changes() -> Vec<Change> {
     let puts = sessions().into_iter().zip(events).enumerate().map(put);
     puts.chain([Change::Note(restart)]).collect()
 }
+
+/// The registration of a bare session, with its number as its revision.
+pub(super) fn registered(number: u64) -> Change {
+    let session = bare(number, number);
+    let event = event(&session, Live::default(), EventKind::Created, NOW.wall);
+    Change::Put {
+        session: Arc::new(session),
+        live: Live::default(),
+        event: Some(Arc::new(event)),
+        request: None,
+    }
+}

@@ -66,9 +66,9 @@ fn rows(connection: &Connection, table: &str, order: &str, text: &mut String) {
             ValueRef::Text(bytes) => format!("'{}'", std::str::from_utf8(bytes).unwrap()),
             ValueRef::Blob(bytes) => {
                 let mut hex = String::new();
-                bytes
-                    .iter()
-                    .for_each(|byte| write!(hex, "{byte:02x}").unwrap());
+                for byte in bytes {
+                    write!(hex, "{byte:02x}").unwrap();
+                }
                 format!("x'{hex}'")
             }
         };

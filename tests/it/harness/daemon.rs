@@ -165,6 +165,11 @@ impl Daemon {
         child.exited().await
     }
 
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self) -> Exit {
+        self.child.take().expect("the daemon runs").exited().await
+    }
+
     /// What the running process has written so far.
     pub fn logs(&self) -> String {
         self.running().logs()

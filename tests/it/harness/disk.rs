@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Dirs, need_command, need_root, skip};
+use super::{Dirs, need_command, need_root, skip_anywhere};
 
 /// Room for a registry with its log and reserve.
 const IMAGE_BYTES: u64 = 64 * 1024 * 1024;
@@ -17,17 +17,39 @@ pub struct Disk {
     image: Option<(tempfile::TempPath, String)>,
 }
 
+/// Whether this process may mount; says so loudly when not. Fails in CI, unless
+/// the machine lets not even root do it.
+pub fn need_mounts() -> bool {
+    if !need_root() {
+        return false;
+    }
+    let may = may_administer();
+    if !may {
+        skip_anywhere("root may not mount here");
+    }
+    may
+}
+
 /// Whether this process may mount an image; says so loudly when not. Fails in CI,
 /// unless the machine has no loop devices at all.
 pub fn need_disks() -> bool {
-    if !need_root() || !need_command("mkfs.ext4") || !need_command("losetup") {
+    if !need_mounts() || !need_command("mkfs.ext4") || !need_command("losetup") {
         return false;
     }
     let loops = Path::new("/dev/loop-control").exists();
     if !loops {
-        skip("this machine has no loop devices");
+        skip_anywhere("this machine has no loop devices");
     }
     loops
+}
+
+/// Whether the capability to mount is there: a container may withhold it.
+fn may_administer() -> bool {
+    const SYS_ADMIN: u32 = 21;
+    let status = std::fs::read_to_string("/proc/self/status").expect("it can be read");
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    bits.is_some_and(|bits| bits & (1 << SYS_ADMIN) != 0)
 }
 
 /// Runs a command that must succeed; what it printed.

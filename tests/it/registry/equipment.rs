@@ -83,21 +83,29 @@ pub enum Fault {
     Unknown,
 }
 
-/// The real journal, and a queue of failures for its appends.
+/// The real journal, and a queue of failures for its writes.
 struct Faulty {
     journal: Journal,
     faults: Arc<Mutex<VecDeque<Fault>>>,
 }
 
-impl Store for Faulty {
-    fn append(&mut self, changes: &[Change], now: Now) -> Result<(), AppendError> {
+impl Faulty {
+    /// The next failure in the queue, if there is one.
+    fn fault(&mut self) -> Result<(), AppendError> {
         let cause = || "a test wanted it".into();
         match self.faults.lock().pop_front() {
             Some(Fault::Full) => Err(AppendError::Full(cause())),
             Some(Fault::Failed) => Err(AppendError::Failed(cause())),
             Some(Fault::Unknown) => Err(AppendError::Unknown(cause())),
-            None => self.journal.append(changes, now),
+            None => Ok(()),
         }
+    }
+}
+
+impl Store for Faulty {
+    fn append(&mut self, changes: &[Change], now: Now) -> Result<(), AppendError> {
+        self.fault()?;
+        self.journal.append(changes, now)
     }
 
     fn meta(&mut self) -> Result<Meta, ReadError> {
@@ -145,6 +153,7 @@ impl Store for Faulty {
     }
 
     fn alive(&mut self, now: Now) -> Result<(), AppendError> {
+        self.fault()?;
         self.journal.alive(now)
     }
 
@@ -152,8 +161,8 @@ impl Store for Faulty {
         self.journal.release_ballast();
     }
 
-    fn restore_ballast(&mut self) {
-        self.journal.restore_ballast();
+    fn restore_ballast(&mut self) -> bool {
+        self.journal.restore_ballast()
     }
 
     fn backup_begin(&mut self, to: &Path) -> Result<(), ReadError> {

@@ -102,3 +102,19 @@ async fn a_refused_call_writes_nothing() {
     );
     assert_eq!(registry.sessions.revision(), before);
 }
+
+/// Nobody waits for what the writer notes by itself, and yet a commit of unknown
+/// outcome must not be built upon.
+#[tokio::test]
+async fn a_commit_of_unknown_outcome_ends_the_writer_in_its_own_upkeep_too() {
+    let registry = Registry::new(Limits::default());
+    registry.register("s", "work").await.expect("it registers");
+    registry.fail(&[Fault::Failed]);
+    registry.clock.advance(Duration::from_secs(61));
+    registry.look().await;
+    registry.fail(&[Fault::Unknown]);
+    registry.clock.advance(Duration::from_secs(61));
+    registry.sessions.tick();
+    let registry = registry.restart_after_failure().await;
+    assert!(registry.get("s").is_some());
+}
