@@ -47,7 +47,7 @@ bench:  ## the figures, beside their floors; writes target/bench.json
 	cargo bench --bench bench
 
 install: release  ## into PREFIX: programs, man pages, completions, protos
-	./packaging/install $(RELEASE) $(DESTDIR)$(PREFIX)
+	RUN_PREFIX=$(PREFIX) ./packaging/install $(RELEASE) $(DESTDIR)$(PREFIX)
 
 clean:  ## removes target, and the tools with it
 	cargo clean

@@ -13,7 +13,7 @@ use super::{Live, Recovery};
 use crate::telemetry::LogFormat;
 
 /// A million sessions take half a gigabyte; a hundred times that is a typing error.
-const COUNT: RangeInclusive<u64> = 1..=100_000_000;
+const COUNT: RangeInclusive<u64> = 1..=8_000_000;
 /// Below 128 the 64 that operators are sure of would leave too little for sessions; more than
 /// 16,384 are never accepted.
 const CONNECTIONS: RangeInclusive<u64> = 128..=16_384;

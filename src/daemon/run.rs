@@ -107,6 +107,14 @@ fn start(args: &Args, env: &Env, config: Config, telemetry: &Telemetry) -> Resul
         other => Failure::new(EXIT_UNAVAILABLE, other),
     })?;
     let key_file = config.state_dir.join(paths::REGISTRY_KEY);
+    if args.restore.is_some() && !key_file.exists() {
+        let message = format!(
+            "put the backup's own registry.key at {} first: without it nothing in the backup \
+             can be recognised",
+            key_file.display()
+        );
+        return Err(Failure::new(EXIT_BAD_DATA, message));
+    }
     let key = storage::read_or_make_key(&key_file).map_err(|e| Failure::new(EXIT_BAD_DATA, e))?;
     let files = Files::in_dir(&config.state_dir);
     if let Some(backup) = &args.restore {

@@ -101,6 +101,9 @@ impl Dispatcher {
 
     /// Answers one call.
     pub async fn call(&self, peer: &Arc<Peer>, mut request: Request<Incoming>) -> Response<Body> {
+        if self.services.sessions().is_none() {
+            self.wait_for_recovery(request.uri().path()).await;
+        }
         let admitted = match self.admit(peer, &request) {
             Ok(admitted) => admitted,
             Err(refusal) => {
@@ -129,6 +132,21 @@ impl Dispatcher {
             "call"
         );
         response
+    }
+
+    /// A call that comes while the registry is recovered waits for it: under socket
+    /// activation the first call is what starts the daemon.
+    async fn wait_for_recovery(&self, path: &str) {
+        let needs_it = |method: &Method| {
+            matches!(
+                method.service,
+                Service::Session | Service::Watch | Service::Admin
+            )
+        };
+        if policy::find(path).is_some_and(needs_it) && !self.draining.load(Ordering::Relaxed) {
+            let recovered = self.services.recovered();
+            let _ = tokio::time::timeout(self.call_timeout, recovered).await;
+        }
     }
 
     fn admit(

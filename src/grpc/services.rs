@@ -1,9 +1,10 @@
 //! The services of one socket, side by side.
 
-use std::{convert::Infallible, sync::OnceLock};
+use std::convert::Infallible;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::sync::SetOnce;
 use tonic::body::Body;
 use tonic_health::{
     ServingStatus,
@@ -70,7 +71,7 @@ impl Health {
 
 /// See the module.
 pub struct Services {
-    ready: OnceLock<Ready>,
+    ready: SetOnce<Ready>,
     health: HealthServer<HealthService>,
     reflection: Option<(Reflection, Reflection)>,
     message: usize,
@@ -95,7 +96,7 @@ impl Services {
 
     fn new(health: &Health, reflection: bool, message: usize) -> Self {
         Self {
-            ready: OnceLock::new(),
+            ready: SetOnce::new(),
             health: HealthServer::new(HealthService::from_health_reporter(health.0.clone())),
             reflection: reflection.then(reflections),
             message,
@@ -121,6 +122,11 @@ impl Services {
     /// The registry, once it is recovered.
     pub fn sessions(&self) -> Option<&Sessions> {
         self.ready.get().map(|ready| &ready.api.sessions)
+    }
+
+    /// Waits until the registry is recovered.
+    pub async fn recovered(&self) {
+        self.ready.wait().await;
     }
 
     /// Whether reflection is served.

@@ -377,12 +377,12 @@ impl<E: IntoRefusal> IntoRefusal for CallError<E> {
         match self {
             Self::Refused(error) => error.into_refusal(name),
             Self::DiskFull => {
-                let message = "the disk is full, nothing was changed";
+                let message = "the disk is full, the change was not written";
                 Refusal::new(Reason::DiskFull, message).quota("disk", message)
             }
             Self::StoreFailed => Refusal::new(
                 Reason::StoreFailed,
-                "the journal refused, nothing was changed",
+                "the journal refused, the change was not written",
             )
             .retry(),
             Self::OutcomeUnknown => Refusal::new(

@@ -96,6 +96,7 @@ pub(super) fn begin(api: &SessionApi, wire: pb::WatchSessionsRequest) -> Result<
         api: api.clone(),
         filter,
         cursor,
+        told: tokio::time::Instant::now(),
         answers,
     };
     tokio::spawn(watcher.run(snapshot));
@@ -106,6 +107,8 @@ struct Watcher {
     api: SessionApi,
     filter: EventFilter,
     cursor: Revision,
+    /// When it was last told something.
+    told: tokio::time::Instant,
     answers: mpsc::Sender<Result<Answer, Status>>,
 }
 
@@ -202,7 +205,6 @@ impl Watcher {
 
     /// Sends everything up to now.
     async fn catch_up(&mut self) -> Result<(), Over> {
-        let mut told = tokio::time::Instant::now();
         while self.cursor < self.api.sessions.revision() {
             let read = self
                 .api
@@ -219,8 +221,8 @@ impl Watcher {
             };
             self.cursor = through.max(self.cursor);
             let events = self.matching(&events);
-            if !events.is_empty() || told.elapsed() > BOOKMARK_EVERY {
-                told = tokio::time::Instant::now();
+            if !events.is_empty() || self.told.elapsed() > BOOKMARK_EVERY {
+                self.told = tokio::time::Instant::now();
                 self.send_events(self.answer(), events).await?;
             }
         }

@@ -129,6 +129,7 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
         now,
     )?;
     let requests = recall(&mut *store, now)?;
+    let request_ids_since = requests.since(now);
     let restart = restart_event(&meta, &loaded, &boot_id, &setup.daemon, now);
     if let Some(restart) = &restart.restart {
         index_writer.set_restart(restart.clone());
@@ -172,6 +173,7 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
     let feed = Arc::new(Feed::new(restart.revision));
     let tally = Arc::new(RwLock::new(Tally {
         compacted: meta.compacted,
+        request_ids_since,
         ..Tally::default()
     }));
     let mut writer = Writer::new(Parts {

@@ -30,7 +30,7 @@ use crate::{
         event::EventKind,
         expiry::{self, Agenda},
         feed::Feed,
-        index::{IndexWriter, Interner, View},
+        index::{IndexWriter, Interner},
         limits::Limits,
         operation::{Job, Outcome},
         requests::Requests,
@@ -47,7 +47,7 @@ const MAX_BATCH: usize = 512;
 const PENDING_WAIT: Duration = Duration::from_millis(500);
 
 /// How long it sleeps at most otherwise.
-const IDLE_WAIT: Duration = Duration::from_secs(5);
+const IDLE_WAIT: Duration = Duration::from_secs(1);
 
 /// A read of the journal between two commits.
 pub type Read = Box<dyn FnOnce(&mut dyn Store) + Send>;
@@ -87,8 +87,7 @@ pub enum Ended {
 /// A revocation that is not durable yet.
 #[derive(Debug)]
 struct Unwritten {
-    session: Arc<Session>,
-    view: View,
+    seq: Seq,
     kind: EventKind,
     call: Call,
 }
@@ -304,9 +303,9 @@ impl Writer {
         for change in changes {
             let Change::Put {
                 session,
-                live,
                 event: Some(event),
                 request,
+                ..
             } = change
             else {
                 continue;
@@ -327,11 +326,7 @@ impl Writer {
                 "revocation not written yet, handle refused"
             );
             self.unwritten.push(Unwritten {
-                view: View {
-                    session: Arc::clone(&doomed),
-                    live,
-                },
-                session: doomed,
+                seq: session.seq,
                 kind: event.kind,
                 call: Call {
                     actor: event.actor.clone(),
@@ -351,17 +346,16 @@ impl Writer {
         let mut overlay = Overlay::default();
         let unwritten = std::mem::take(&mut self.unwritten);
         for item in &unwritten {
-            // Somebody may have ended it durably in the meantime.
-            let current = self.index.index().by_seq(item.session.seq);
-            let Some(current) = current.filter(|view| view.session.status() != Status::Terminated)
-            else {
+            let current = self.index.index().by_seq(item.seq);
+            let Some(current) = current.filter(|view| is_unwritten(&view.session)) else {
                 continue;
             };
+            let mut session = (*current.session).clone();
+            if let Some(extra) = session.extra.as_mut() {
+                extra.ending = false;
+            }
             let mut batch = self.batch(&mut overlay, now);
-            let mut session = (*item.session).clone();
-            session.revision = current.session.revision;
-            session.extra_mut().ending = false;
-            batch.put(session, item.view.live, item.kind, &item.call);
+            batch.put(session, current.live, item.kind, &item.call);
         }
         match self.append(overlay, now) {
             Ok(()) => Ok(()),
@@ -480,6 +474,16 @@ impl Writer {
 enum Flow {
     Continue,
     Stop,
+}
+
+/// Whether a revocation of it is in memory only. Somebody may have ended it, or
+/// given it another handle, durably in the meantime.
+fn is_unwritten(session: &Session) -> bool {
+    match session.status() {
+        Status::Ending => true,
+        Status::Active => session.handle.is_none(),
+        Status::Terminated => false,
+    }
 }
 
 fn settle(jobs: Vec<Box<dyn Job>>, outcome: Outcome) {

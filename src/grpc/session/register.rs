@@ -4,12 +4,12 @@ use crate::{
     grpc::{
         caller::Caller,
         convert::request,
-        status::{IntoRefusal, Refusal, Violations},
+        status::{IntoRefusal, Refusal, Violations, internal},
     },
     proto::session as pb,
     reason::Reason,
     session::{
-        error::{CallError, RegisterError},
+        error::CallError,
         limits::MAX_ITEMS,
         operation::register::{Register, RegisterMany, Registered},
     },
@@ -75,9 +75,9 @@ impl SessionApi {
         };
         let mut decided = decided.into_iter();
         let results = parsed.into_iter().map(|item| {
-            let decide = |name: String| {
-                let decided = decided.next().unwrap_or(Err(RegisterError::Exists));
-                decided.map_err(|error| error.into_refusal(&name))
+            let decide = |name: String| match decided.next() {
+                Some(decided) => decided.map_err(|error| error.into_refusal(&name)),
+                None => Err(internal()),
             };
             self.item(item.and_then(decide))
         });

@@ -106,7 +106,7 @@ impl IndexWriter {
         }
         index.slots.change(slot, |s| {
             s.session = Some(Arc::clone(session));
-            if old.handle != session.handle {
+            if session.handle.is_some() && old.handle != session.handle {
                 s.forget_use();
             }
         });

@@ -9,11 +9,13 @@ use episoded::clock::{BootId, Clock, Now};
 use episoded::ids::{PublicName, RegistryId, SessionId, WorkId};
 use episoded::secret::{DigestKey, Handle};
 use episoded::session::batch::{Call, Ending, Target};
+use episoded::session::error::RotateError;
 use episoded::session::error::{CallError, RegisterError, TargetError};
 use episoded::session::event::Event;
 use episoded::session::index::{Interner, View};
 use episoded::session::limits::Limits;
 use episoded::session::operation::register::{Register, Registered, Until};
+use episoded::session::operation::rotate::{NewHandle, Rotate};
 use episoded::session::operation::terminate::{Ended as EndedSession, Terminate};
 use episoded::session::recovery::{Policy, Setup, recover};
 use episoded::session::service::{Sessions, Wait, WriterThread, start};
@@ -273,6 +275,18 @@ impl Registry {
 
     pub async fn terminate(&self, id: &str) -> Result<EndedSession, CallError<TargetError>> {
         within(self.sessions.call(termination(id), Wait::PATIENT)).await
+    }
+
+    pub async fn rotate(&self, id: &str) -> Result<NewHandle, CallError<RotateError>> {
+        let handle = Handle::random();
+        let operation = Rotate {
+            target: Target::Named(session_id(id)),
+            digest: self.sessions.digest_handle(&handle),
+            handle,
+            etag: None,
+            call: termination(id).call,
+        };
+        within(self.sessions.call(operation, Wait::PATIENT)).await
     }
 
     pub fn get(&self, id: &str) -> Option<View> {

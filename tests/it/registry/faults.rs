@@ -118,3 +118,33 @@ async fn a_commit_of_unknown_outcome_ends_the_writer_in_its_own_upkeep_too() {
     let registry = registry.restart_after_failure().await;
     assert!(registry.get("s").is_some());
 }
+
+#[tokio::test]
+async fn a_rotation_that_cannot_be_written_refuses_the_old_handle_and_spares_a_later_one() {
+    let registry = Registry::new(Limits::default());
+    let registered = registry.register("s", "work").await;
+    let old = registered
+        .expect("it registers")
+        .handle
+        .expect("its handle");
+    registry.fail(&[Fault::Full, Fault::Full]);
+    let refused = registry.rotate("s").await;
+    assert_eq!(refused.expect_err("it is not written"), CallError::DiskFull);
+    assert!(registry.opened_by(&old).is_none(), "refused at once");
+    let session = registry.get("s").expect("it is there").session;
+    assert_eq!(session.status(), Status::Active);
+
+    let later = registry
+        .rotate("s")
+        .await
+        .expect("there is room now")
+        .handle;
+    registry.look().await;
+    assert!(
+        registry.opened_by(&later).is_some(),
+        "what was answered stands"
+    );
+    let registry = registry.restart();
+    assert!(registry.opened_by(&later).is_some());
+    assert!(registry.opened_by(&old).is_none());
+}
