@@ -44,6 +44,7 @@
 
 mod bench {
     pub mod append;
+    pub mod child;
     pub mod daemon;
     pub mod echo;
     pub mod home;
@@ -63,7 +64,7 @@ mod bench {
 use std::{path::Path, process::ExitCode};
 
 use bench::{
-    echo, home, lookup,
+    child, echo, home, lookup,
     machine::Machine,
     million, register,
     report::{self, Figure},
@@ -76,6 +77,12 @@ const USAGE: &str =
 const SECTIONS: [&str; 5] = ["lookup", "register", "batch", "million", "watch"];
 
 fn main() -> ExitCode {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == child::ARGUMENT)
+    {
+        return child::become_program(std::env::args_os().skip(2));
+    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [first, socket] = arguments.as_slice()
         && first == echo::ARGUMENT

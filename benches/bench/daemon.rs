@@ -1,8 +1,8 @@
 //! The real daemon as a process, on real sockets.
 
 use std::{
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    path::{Path, PathBuf},
+    process::Child,
     time::Duration,
 };
 
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use episoded::proto::admin::{GetServerInfoRequest, admin_service_client::AdminServiceClient};
 use tokio::time::Instant;
 
-use super::{home::Home, raw};
+use super::{child, home::Home, raw};
 
 /// Room for a million sessions and for what is measured besides.
 const MAX_SESSIONS: &str = "4000000";
@@ -114,18 +114,20 @@ impl Drop for Daemon {
 }
 
 fn spawn(home: &Home) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_episoded"))
-        .env_clear()
-        .arg("--config")
-        .arg(home.runtime().join("config.toml"))
-        .arg("--runtime-dir")
-        .arg(home.runtime())
-        .arg("--state-dir")
-        .arg(home.state())
-        .args(["--log", "warn", "--max-sessions", MAX_SESSIONS])
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("the daemon can be run")
+    let config = home.runtime().join("config.toml");
+    let arguments = [
+        "--config".as_ref(),
+        config.as_os_str(),
+        "--runtime-dir".as_ref(),
+        home.runtime().as_os_str(),
+        "--state-dir".as_ref(),
+        home.state().as_os_str(),
+        "--log".as_ref(),
+        "warn".as_ref(),
+        "--max-sessions".as_ref(),
+        MAX_SESSIONS.as_ref(),
+    ];
+    child::spawn(Path::new(env!("CARGO_BIN_EXE_episoded")), arguments)
 }
 
 /// Runs something on one thread.

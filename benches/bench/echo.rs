@@ -6,7 +6,7 @@
 use std::{
     convert::Infallible,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Child,
     task::{Context, Poll},
     time::Duration,
 };
@@ -25,7 +25,7 @@ use tonic::{
 use tonic_prost::ProstCodec;
 use tower_service::Service;
 
-use super::{home::Home, raw};
+use super::{child, home::Home, raw};
 
 /// Makes the bench the echo server; the path of its socket follows.
 pub const ARGUMENT: &str = "--serve-echo";
@@ -91,13 +91,7 @@ impl Echo {
     /// Starts one with its socket in `home`.
     pub fn start(home: &Home) -> Self {
         let socket = home.runtime().join("echo.sock");
-        let program = std::env::current_exe().expect("the bench knows itself");
-        let child = Command::new(program)
-            .arg(ARGUMENT)
-            .arg(&socket)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("the bench can be run again");
+        let child = child::spawn(&child::itself(), [ARGUMENT.as_ref(), socket.as_os_str()]);
         Self { child, socket }
     }
 
