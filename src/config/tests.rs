@@ -171,7 +171,7 @@ fn all_errors_come_at_once_and_name_key_value_place_and_what_is_allowed() {
         "ROOT/etc/episoded/config.toml: unknown key \"limits\"",
         "ROOT/etc/episoded/config.toml: unknown key \"max_sesions\"",
         "ROOT/home/.config/episoded/config.toml: recovery is \"maybe\", allowed is keep or terminate",
-        "ROOT/home/.config/episoded/config.toml: max_sessions is \"10\", allowed is a number from 1 to 100000000",
+        "ROOT/home/.config/episoded/config.toml: max_sessions is \"10\", allowed is a number from 1 to 8000000",
         "ROOT/home/.config/episoded/config.toml: session_uids is [-1], allowed is a list of user ids and ranges",
         "ROOT/home/.config/episoded/config.toml: default_ttl is \"soon\", allowed is 0 or a duration from 1s to 3650d",
         "EPISODED_LOG: log is \"loud\", allowed is off, error",

@@ -4,7 +4,9 @@
 //! registrations of one id cannot both win. Nothing here touches the index; a
 //! failed commit drops the batch.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use crate::{
     clock::Now,

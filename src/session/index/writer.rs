@@ -1,10 +1,12 @@
 //! The one writer of the index.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::VecDeque,
     hash::Hash,
     sync::{Arc, atomic::Ordering},
 };
+
+use hashbrown::HashSet;
 
 use super::{
     Index, View,

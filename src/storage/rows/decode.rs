@@ -1,7 +1,8 @@
 //! Rows, read.
 
-use std::{collections::HashMap, num::NonZeroU32, sync::Arc};
+use std::{num::NonZeroU32, sync::Arc};
 
+use hashbrown::HashMap;
 use prost::Message;
 
 use super::{

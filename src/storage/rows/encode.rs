@@ -1,8 +1,9 @@
 //! Rows, written.
 
-use std::{collections::HashMap, num::NonZeroU32, sync::Arc};
+use std::{num::NonZeroU32, sync::Arc};
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 use prost::Message;
 
 use super::{

@@ -164,7 +164,7 @@ const ALL: [&str; 2] = ["registry.db", "registry.db-wal"];
 async fn a_sync_that_fails_anywhere_loses_and_invents_nothing() {
     if need_command("strace") {
         let before = Before::new().await;
-        every(&before, &ALL, "fsync", "EIO").await;
+        every(&before, &ALL, "fsync,fdatasync", "EIO").await;
     }
 }
 
@@ -188,7 +188,7 @@ async fn a_write_that_fails_anywhere_loses_and_invents_nothing() {
 async fn a_checkpoint_that_fails_anywhere_loses_and_invents_nothing() {
     if need_command("strace") {
         let before = Before::with_a_long_log().await;
-        for (calls, error) in [("fsync", "EIO"), ("pwrite64", "ENOSPC")] {
+        for (calls, error) in [("fsync,fdatasync", "EIO"), ("pwrite64", "ENOSPC")] {
             for nth in 1..=MOST {
                 if !tell(&before, &["registry.db"], calls, error, nth).await {
                     println!("checkpoint {calls} {error}: {} faults", nth - 1);
