@@ -51,13 +51,19 @@ pub struct Figure {
     ratio: Option<f64>,
     goal: Goal,
     met: bool,
+    /// Figure and floor of each round, to see how much they vary.
+    rounds: Vec<[f64; 2]>,
 }
 
 impl Figure {
     /// A figure measured in turns with its floor.
     pub fn of(name: impl Into<String>, unit: &'static str, rounds: &Rounds, goal: Goal) -> Self {
         let name = name.into();
-        Self::new(name, unit, rounds.value(), Some(rounds.floor()), goal).with_ratio(rounds.ratio())
+        let mut figure = Self::new(name, unit, rounds.value(), Some(rounds.floor()), goal);
+        figure.ratio = Some(rounds.ratio());
+        figure.met = goal.is_met(figure.value, figure.ratio);
+        figure.rounds = rounds.pairs();
+        figure
     }
 
     /// A figure measured once.
@@ -77,13 +83,8 @@ impl Figure {
             ratio,
             goal,
             met: goal.is_met(value, ratio),
+            rounds: Vec::new(),
         }
-    }
-
-    fn with_ratio(mut self, ratio: f64) -> Self {
-        self.ratio = Some(ratio);
-        self.met = self.goal.is_met(self.value, self.ratio);
-        self
     }
 
     /// Not met if the conditions it was to be measured under did not hold.
@@ -114,6 +115,7 @@ impl Figure {
             "ratio": self.ratio,
             "goal": self.goal.to_string(),
             "met": self.met,
+            "rounds": self.rounds,
         })
     }
 }

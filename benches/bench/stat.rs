@@ -58,6 +58,12 @@ impl Rounds {
         self.floors.push(floor);
     }
 
+    /// Each round's figure and floor.
+    pub fn pairs(&self) -> Vec<[f64; 2]> {
+        let pairs = self.figures.iter().zip(&self.floors);
+        pairs.map(|(figure, floor)| [*figure, *floor]).collect()
+    }
+
     /// The figure: median of the rounds.
     pub fn value(&self) -> f64 {
         median(&self.figures)
