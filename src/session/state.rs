@@ -282,7 +282,12 @@ pub struct Names(Box<str>);
 impl Names {
     /// Packs names that were parsed; an empty episode id means none.
     pub fn new(session: &str, work: &str, episode: &str) -> Self {
-        Self(format!("{session}/{work}/{episode}").into())
+        let bytes = session.len() + work.len() + episode.len() + 2;
+        let mut text = String::with_capacity(bytes);
+        for part in [session, "/", work, "/", episode] {
+            text.push_str(part);
+        }
+        Self(text.into_boxed_str())
     }
 
     /// All three: session, work, episode.
