@@ -32,6 +32,11 @@ pub trait Operation: Send + 'static {
         false
     }
 
+    /// How many sessions it is about, for the size of a batch.
+    fn weight(&self) -> usize {
+        1
+    }
+
     /// Decides. May be called again after a commit that failed.
     fn decide(&mut self, batch: &mut Batch<'_>) -> Result<Self::Answer, Self::Error>;
 }
@@ -59,6 +64,8 @@ pub trait Job: Send {
     fn revokes(&self) -> bool;
     /// See [`Operation::is_alone`].
     fn is_alone(&self) -> bool;
+    /// See [`Operation::weight`].
+    fn weight(&self) -> usize;
     /// Whether nobody waits for it any more.
     fn is_late(&self, now: Now) -> bool;
     /// Decides, and keeps the answer until it is settled.
@@ -102,6 +109,10 @@ impl<O: Operation> Job for Pending<O> {
 
     fn is_alone(&self) -> bool {
         self.operation.is_alone()
+    }
+
+    fn weight(&self) -> usize {
+        self.operation.weight()
     }
 
     fn is_late(&self, now: Now) -> bool {

@@ -39,7 +39,8 @@ use crate::{
     },
 };
 
-/// Calls decided in one commit at most: bounds the wait of the first.
+/// Sessions that the calls of one commit are about, at most; a larger call is
+/// taken whole. Bounds the wait of the first.
 const MAX_BATCH: usize = 512;
 
 /// How long the thread sleeps at most while a deadline is pending; timers stand
@@ -177,6 +178,7 @@ impl Writer {
     fn turn(&mut self, messages: &Receiver<Message>) -> Result<Flow, AppendError> {
         let mut jobs: Vec<Box<dyn Job>> = Vec::new();
         let mut flow = Flow::Continue;
+        let mut weight = 0;
         let mut next = match messages.recv_timeout(self.wait()) {
             Ok(message) => Some(message),
             Err(RecvTimeoutError::Timeout) => None,
@@ -184,7 +186,10 @@ impl Writer {
         };
         while let Some(message) = next {
             match message {
-                Message::Job(job) => jobs.push(job),
+                Message::Job(job) => {
+                    weight += job.weight();
+                    jobs.push(job);
+                }
                 Message::Read(read) => {
                     self.work(std::mem::take(&mut jobs))?;
                     read(&mut *self.store);
@@ -192,7 +197,7 @@ impl Writer {
                 Message::Tick => self.upkeep.look_now(),
                 Message::Stop => flow = Flow::Stop,
             }
-            let full = jobs.len() >= MAX_BATCH || flow == Flow::Stop;
+            let full = weight >= MAX_BATCH || flow == Flow::Stop;
             next = if full { None } else { messages.try_recv().ok() };
         }
         self.work(jobs)?;

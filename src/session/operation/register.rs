@@ -225,6 +225,10 @@ impl Operation for RegisterMany {
     type Answer = Vec<Result<Registered, RegisterError>>;
     type Error = std::convert::Infallible;
 
+    fn weight(&self) -> usize {
+        self.0.len()
+    }
+
     fn decide(&mut self, batch: &mut Batch<'_>) -> Result<Self::Answer, Self::Error> {
         Ok(self.0.iter_mut().map(|item| item.decide(batch)).collect())
     }
