@@ -196,8 +196,8 @@ pub trait Store: Send {
         visit: &mut dyn FnMut(Stored),
     ) -> Result<(), ReadError>;
 
-    /// Visits the request ids of the last events that are younger than `since`
-    /// (milliseconds since the epoch), newest first, at most `limit`.
+    /// Visits the last named calls that are younger than `since` (milliseconds
+    /// since the epoch), newest first, at most `limit`.
     fn requests(
         &mut self,
         since: u64,

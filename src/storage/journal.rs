@@ -37,6 +37,10 @@ const CHECKPOINT_BYTES: usize = 4 * 1024 * 1024;
 /// last page.
 const COMMIT_BYTES: usize = 4096;
 
+/// Named calls, newest first.
+pub(super) const LAST_NAMED: &str = "SELECT seq, at, request, asked FROM event
+    WHERE request IS NOT NULL ORDER BY revision DESC LIMIT ?1";
+
 /// See the module.
 pub struct Journal {
     connection: Connection,
@@ -120,6 +124,7 @@ impl Journal {
                 }
             }
             Change::Delete { seq, event } => {
+                meta::keep_seq(&self.connection, *seq)?;
                 let sql = "DELETE FROM session WHERE seq = ?1";
                 self.connection
                     .prepare_cached(sql)?
@@ -263,16 +268,14 @@ impl Store for Journal {
         limit: usize,
         visit: &mut dyn FnMut(PastRequest),
     ) -> Result<(), ReadError> {
-        let sql = "SELECT seq, at, request, asked FROM event ORDER BY revision DESC LIMIT ?1";
-        let mut statement = self.connection.prepare(sql).map_err(read_error)?;
+        let mut statement = self.connection.prepare(LAST_NAMED).map_err(read_error)?;
         let mut found = statement.query([limit as i64]).map_err(read_error)?;
         while let Some(row) = found.next().map_err(read_error)? {
             let at = row.get::<_, i64>(1).map_err(read_error)? as u64;
             if at < since {
                 break;
             }
-            let id: Option<String> = row.get(2).map_err(read_error)?;
-            let Some(id) = id else { continue };
+            let id: String = row.get(2).map_err(read_error)?;
             let id = RequestId::parse(&id).map_err(|_| read_error(BadRow("a request id")))?;
             let body: [u8; 16] = row.get(3).map_err(read_error)?;
             let seq = Seq(row.get::<_, i64>(0).map_err(read_error)? as u64);
@@ -359,10 +362,7 @@ impl Store for Journal {
             rows.collect()
         };
         let failed = |error: rusqlite::Error| AppendError::Failed(error.into());
-        let newest = meta::read(&self.connection, self.schema)
-            .map_err(failed)?
-            .revision
-            .0;
+        let newest = meta::newest_revision(&self.connection).map_err(failed)?;
         let surplus = self.kept(newest).map_err(failed)?.saturating_sub(keep);
         let is_old = |at: u64| at < before;
         let first = front(self, 1).map_err(failed)?;

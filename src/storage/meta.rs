@@ -16,6 +16,8 @@ pub(super) const INCARNATION: &str = "incarnation";
 pub(super) const BOOT_ID: &str = "boot_id";
 /// Events up to this revision are no longer kept.
 pub(super) const COMPACTED: &str = "compacted";
+/// The last registration, noted when its row goes.
+pub(super) const LAST_SEQ: &str = "last_seq";
 /// Revisions among the kept ones that have no row, because a restart reserved
 /// them.
 pub(super) const RESERVED: &str = "reserved";
@@ -63,15 +65,36 @@ pub(super) fn set_alive(connection: &Connection, now: Now) -> rusqlite::Result<(
     set(connection, ALIVE_WALL, now.wall as i64)
 }
 
+/// The newest revision. A row that is no longer kept is a compacted one.
+pub(super) fn newest_revision(connection: &Connection) -> rusqlite::Result<u64> {
+    let newest = "SELECT max(revision) FROM event";
+    Ok(largest(connection, newest)?.max(number(connection, COMPACTED)?))
+}
+
+/// Notes the number of a session that is about to be deleted, if it is the newest:
+/// a purge must not let it be used again.
+pub(super) fn keep_seq(connection: &Connection, seq: Seq) -> rusqlite::Result<()> {
+    if seq.0 < newest_seq(connection)? {
+        return Ok(());
+    }
+    set(connection, LAST_SEQ, seq.0 as i64)
+}
+
+fn newest_seq(connection: &Connection) -> rusqlite::Result<u64> {
+    let newest = largest(connection, "SELECT max(seq) FROM session")?;
+    Ok(newest.max(number(connection, LAST_SEQ)?))
+}
+
+/// A maximum; 0 of an empty table.
+fn largest(connection: &Connection, sql: &str) -> rusqlite::Result<u64> {
+    let found: Option<i64> = connection
+        .prepare_cached(sql)?
+        .query_row([], |row| row.get(0))?;
+    Ok(found.unwrap_or(0) as u64)
+}
+
 /// Reads everything that a recovery asks for.
 pub(super) fn read(connection: &Connection, schema: u32) -> rusqlite::Result<Meta> {
-    let last = "SELECT seq FROM sqlite_sequence WHERE name = ?1";
-    let sequence = |table: &str| -> rusqlite::Result<u64> {
-        let found = connection
-            .prepare_cached(last)?
-            .query_row([table], |row| row.get::<_, i64>(0));
-        Ok(found.optional()?.unwrap_or(0) as u64)
-    };
     let newest = "SELECT at FROM event ORDER BY revision DESC LIMIT 1";
     let newest: Option<i64> = connection
         .query_row(newest, [], |row| row.get(0))
@@ -82,8 +105,8 @@ pub(super) fn read(connection: &Connection, schema: u32) -> rusqlite::Result<Met
         registry_id: RegistryId::stored(&registry_id.unwrap_or_default()),
         incarnation: number(connection, INCARNATION)?,
         boot_id: boot_id.map(|id| BootId::new(&id)),
-        revision: Revision(sequence("event")?),
-        seq: Seq(sequence("session")?),
+        revision: Revision(newest_revision(connection)?),
+        seq: Seq(newest_seq(connection)?),
         compacted: Revision(number(connection, COMPACTED)?),
         alive: Now {
             boot: number(connection, ALIVE_BOOT)?,

@@ -83,7 +83,7 @@ fn request_ids_come_newest_first_as_far_back_as_asked() {
     };
     assert_eq!(read(0, 100), [6, 5, 3, 2, 1]);
     assert_eq!(read(3000, 100), [6, 5, 3]);
-    assert_eq!(read(0, 3), [6, 5], "of the last three events");
+    assert_eq!(read(0, 3), [6, 5, 3], "the last three named calls");
     assert_eq!(read(7000, 100), [0; 0]);
 }
 
@@ -172,16 +172,44 @@ fn reserved_revisions_do_not_count_as_kept_events_over_any_number_of_starts() {
     assert_eq!(kept(&mut journal), [3013, newest]);
 }
 
+fn purge(seqs: impl IntoIterator<Item = u64>) -> Vec<Change> {
+    let gone = |seq| Change::Delete {
+        seq: Seq(seq),
+        event: None,
+    };
+    seqs.into_iter().map(gone).collect()
+}
+
+#[test]
+fn the_number_of_the_newest_session_is_not_used_again_when_it_goes_first() {
+    let home = Home::new();
+    let mut journal = ten(&home);
+    journal.append(&purge([10, 9]), NOW).unwrap();
+    assert_eq!(journal.meta().unwrap().seq, Seq(10));
+    journal.append(&[created(11, 0, None)], NOW).unwrap();
+    assert_eq!(journal.meta().unwrap().seq, Seq(11));
+    journal.append(&purge([8]), NOW).unwrap();
+    journal.append(&purge([11]), NOW).unwrap();
+    drop(journal);
+    assert_eq!(home.open().meta().unwrap().seq, Seq(11));
+}
+
+/// Without the index a start would read the last events, named or not.
+#[test]
+fn named_calls_are_found_without_reading_the_others() {
+    let home = Home::new();
+    drop(ten(&home));
+    let connection = rusqlite::Connection::open(home.registry()).unwrap();
+    let sql = format!("EXPLAIN QUERY PLAN {}", crate::storage::journal::LAST_NAMED);
+    let plan: String = connection.query_row(&sql, [1], |row| row.get(3)).unwrap();
+    assert_eq!(plan, "SCAN event USING INDEX event_named");
+}
+
 #[test]
 fn numbers_are_never_used_again_after_everything_is_gone() {
     let home = Home::new();
     let mut journal = ten(&home);
-    let purge: Vec<Change> = (1..=10)
-        .map(|seq| Change::Delete {
-            seq: Seq(seq),
-            event: None,
-        })
-        .collect();
+    let purge = purge(1..=10);
     journal.append(&purge, NOW).unwrap();
     journal.compact(u64::MAX, 0, 100).unwrap();
     drop(journal);

@@ -35,19 +35,13 @@ fn dump(connection: &Connection) -> String {
             .unwrap();
         writeln!(text, "PRAGMA {pragma} = {number};").unwrap();
     }
-    let schema = "SELECT sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY name";
+    let schema = "SELECT sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY type DESC, name";
     let mut statement = connection.prepare(schema).unwrap();
     let tables = statement.query_map([], |row| row.get::<_, String>(0));
     for sql in tables.unwrap() {
         writeln!(text, "{};", sql.unwrap()).unwrap();
     }
-    writeln!(text, "DELETE FROM sqlite_sequence;").unwrap();
-    for (table, order) in [
-        ("meta", "name"),
-        ("session", "seq"),
-        ("event", "revision"),
-        ("sqlite_sequence", "name"),
-    ] {
+    for (table, order) in [("meta", "name"), ("session", "seq"), ("event", "revision")] {
         rows(connection, table, order, &mut text);
     }
     text
