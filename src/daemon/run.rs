@@ -57,6 +57,10 @@ use super::{
 /// Left of the drain for what comes after it.
 const DRAIN_MARGIN: Duration = Duration::from_millis(1500);
 
+/// A timer that always runs. Without one, each call that waits would set the
+/// runtime's next wake-up and so interrupt its own thread's wait for the sockets.
+const PULSE: Duration = Duration::from_secs(1);
+
 /// Why the daemon did not come to serve, or stopped.
 struct Failure {
     exit: u8,
@@ -203,8 +207,10 @@ impl Daemon {
         health.set(true).await;
         self.notifier.ready();
         info!(operator = %self.config.operator_socket.display(), "serving");
+        let mut pulse = tokio::time::interval(PULSE);
         let ended = loop {
             tokio::select! {
+                _ = pulse.tick() => {}
                 _ = signals.terminate.recv() => break Ok(()),
                 _ = signals.interrupt.recv() => break Ok(()),
                 () = stop.notified() => break Ok(()),

@@ -31,6 +31,9 @@ use crate::{
 /// Slots the index has at most; a slot takes memory when its chunk is first used.
 const SLOTS: usize = 1 << 24;
 
+/// Sessions looked at together.
+const SLICE: usize = 4096;
+
 /// What to do with sessions that were live when the daemon went away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Policy {
@@ -119,8 +122,9 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
     let boot_id = setup.clock.boot_id();
     let meta = store.meta()?;
     let (index, mut index_writer) = Index::new(SLOTS);
+    index_writer.set_heard_since(now.awake);
     let mut interner = Interner::default();
-    let loaded = load(
+    let mut loaded = load(
         &mut *store,
         &mut index_writer,
         &mut interner,
@@ -134,7 +138,6 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
     if let Some(restart) = &restart.restart {
         index_writer.set_restart(restart.clone());
     }
-    index_writer.set_heard_since(now.awake);
     let mut numbers = Numbers {
         seq: meta.seq,
         revision: restart.revision,
@@ -152,7 +155,8 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
         daemon: &setup.daemon,
         evict_from: &mut Seq::default(),
     };
-    let ended = end_the_gone(&mut batch, setup.policy, loaded.same_boot);
+    let same_boot = meta.boot_id.as_ref() == Some(&boot_id);
+    let ended = end_the_gone(&mut batch, setup.policy, &loaded.bound, same_boot);
     let (mut changes, _) = overlay.into_parts();
     let live = index_writer.index().counts().0;
     changes.insert(0, Change::Note(Arc::clone(&restart)));
@@ -169,7 +173,6 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
         store.restore_ballast();
     }
     started.map_err(RecoveryError::Append)?;
-    let agenda = plan(&index_writer, now);
     let feed = Arc::new(Feed::new(restart.revision));
     let tally = Arc::new(RwLock::new(Tally {
         compacted: meta.compacted,
@@ -183,7 +186,7 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
         requests,
         limits: setup.limits,
         clock: setup.clock,
-        agenda,
+        agenda: std::mem::take(&mut loaded.agenda),
         feed: Arc::clone(&feed),
         numbers,
         daemon: setup.daemon,
@@ -203,14 +206,21 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
 }
 
 /// What was read.
+#[derive(Default)]
 struct Loaded {
     live: u64,
     first_live: Option<Seq>,
     last_live: Seq,
-    /// Live sessions with a process, and whether this boot started it.
-    same_boot: bool,
+    /// Live sessions with a process.
+    bound: Vec<Seq>,
+    agenda: Agenda,
 }
 
+/// Sessions handed from the thread that reads to the one that indexes, at once.
+const CHUNK: usize = 512;
+
+/// Reads every session into the index. One thread decodes what the other puts in
+/// its place.
 fn load(
     store: &mut dyn Store,
     index: &mut IndexWriter,
@@ -219,30 +229,66 @@ fn load(
     boot_id: &BootId,
     now: Now,
 ) -> Result<Loaded, ReadError> {
-    let same_boot = meta.boot_id.as_ref() == Some(boot_id);
-    let mut loaded = Loaded {
-        live: 0,
-        first_live: None,
-        last_live: Seq::default(),
-        same_boot,
-    };
+    let (hand_over, chunks) = std::sync::mpsc::sync_channel::<Vec<Stored>>(4);
+    std::thread::scope(|scope| {
+        let indexing = scope.spawn(move || index_all(index, chunks, meta, now));
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let read = store.load(boot_id, interner, &mut |stored| {
+            chunk.push(stored);
+            if chunk.len() == CHUNK {
+                let full = std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK));
+                // It only goes away by a panic, which the join below passes on.
+                let _ = hand_over.send(full);
+            }
+        });
+        let _ = hand_over.send(chunk);
+        drop(hand_over);
+        let loaded = match indexing.join() {
+            Ok(loaded) => loaded,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        read.map(|()| loaded)
+    })
+}
+
+fn index_all(
+    index: &mut IndexWriter,
+    chunks: impl IntoIterator<Item = Vec<Stored>>,
+    meta: &Meta,
+    now: Now,
+) -> Loaded {
+    let mut loaded = Loaded::default();
     let mut ended: Vec<(u64, Session, Live)> = Vec::new();
-    store.load(boot_id, interner, &mut |stored| {
+    for stored in chunks.into_iter().flatten() {
         let (session, live) = rebase(stored, meta, now);
         if let Some(record) = session.record() {
             ended.push((record.ended, session, live));
-            return;
+            continue;
         }
         loaded.live += 1;
         loaded.first_live.get_or_insert(session.seq);
         loaded.last_live = session.seq;
-        index.insert(&Arc::new(session), live);
-    })?;
+        if session.process().is_some() {
+            loaded.bound.push(session.seq);
+        }
+        loaded.put(index, session, live, now);
+    }
     ended.sort_by_key(|(at, session, _)| (*at, session.seq));
     for (_, session, live) in ended {
+        loaded.put(index, session, live, now);
+    }
+    loaded
+}
+
+impl Loaded {
+    /// Puts a session into the index, and promises to look at it when it is due.
+    fn put(&mut self, index: &mut IndexWriter, session: Session, live: Live, now: Now) {
+        let heard_since = index.index().heard_since();
+        if let Some(at) = expiry::look_at(&session, &live, heard_since, now) {
+            self.agenda.add(at, session.seq);
+        }
         index.insert(&Arc::new(session), live);
     }
-    Ok(loaded)
 }
 
 /// Puts the deadlines of a stored session onto this boot's clocks.
@@ -327,10 +373,24 @@ fn restart_event(
 }
 
 /// Ends sessions whose process is gone, or all of them.
-fn end_the_gone(batch: &mut Batch<'_>, policy: Policy, same_boot: bool) -> u64 {
-    const SLICE: usize = 4096;
-    let mut cursor = Seq::default();
+fn end_the_gone(batch: &mut Batch<'_>, policy: Policy, bound: &[Seq], same_boot: bool) -> u64 {
     let mut ended = 0;
+    let mut end = |batch: &mut Batch<'_>, view: &View| {
+        if let Some(ending) = fate(&view.session, policy, same_boot) {
+            let call: Call = batch.daemon_call();
+            batch.end(view, &ending, EventKind::Terminated, &call);
+            ended += 1;
+        }
+    };
+    if policy == Policy::Keep {
+        for seq in bound {
+            if let Some(view) = batch.by_seq(*seq) {
+                end(batch, &view);
+            }
+        }
+        return ended;
+    }
+    let mut cursor = Seq::default();
     loop {
         let slice = batch.index.index().after(cursor, SLICE);
         let Some(last) = slice.last() else {
@@ -338,11 +398,7 @@ fn end_the_gone(batch: &mut Batch<'_>, policy: Policy, same_boot: bool) -> u64 {
         };
         cursor = last.session.seq;
         for view in slice.iter().filter(|view| view.session.is_active()) {
-            if let Some(ending) = fate(&view.session, policy, same_boot) {
-                let call: Call = batch.daemon_call();
-                batch.end(view, &ending, EventKind::Terminated, &call);
-                ended += 1;
-            }
+            end(batch, view);
         }
     }
 }
@@ -382,26 +438,6 @@ pub fn process(pid: i32) -> Option<Process> {
 
 fn is_running(bound: Process) -> bool {
     process(bound.pid) == Some(bound)
-}
-
-/// Promises to look at every session that has a deadline.
-fn plan(index: &IndexWriter, now: Now) -> Agenda {
-    const SLICE: usize = 4096;
-    let mut agenda = Agenda::default();
-    let mut cursor = Seq::default();
-    let heard_since = index.index().heard_since();
-    loop {
-        let slice: Vec<View> = index.index().after(cursor, SLICE);
-        let Some(last) = slice.last() else {
-            return agenda;
-        };
-        cursor = last.session.seq;
-        for view in &slice {
-            if let Some(at) = expiry::look_at(&view.session, &view.live, heard_since, now) {
-                agenda.add(at, view.session.seq);
-            }
-        }
-    }
 }
 
 /// The daemon as an actor.

@@ -28,11 +28,11 @@ use crate::{
         filter::Filter,
         index::{HandleMatch, Index, View},
         limits::{Limits, MAX_SCAN},
-        operation::{Operation, Pending, Settled},
+        operation::{Job, Operation, Pending, Settled},
         recovery::Recovered,
         state::{Counters, Revision, Seq, Socket},
         store::{BackupProgress, ReadError, Store},
-        writer::{Ended, Message, Tally},
+        writer::{Ended, Message, Seat, Taken, Tally},
     },
 };
 
@@ -70,6 +70,9 @@ struct Shared {
     incarnation: u64,
     schema: u32,
     queue: SyncSender<Message>,
+    seat: Arc<Seat>,
+    /// Calls that are being decided or wait for it.
+    in_progress: AtomicUsize,
     /// Calls from session.sock that wait for the writer.
     from_sessions: AtomicUsize,
 }
@@ -82,8 +85,16 @@ impl Wait {
     };
 }
 
-/// Counts a call from session.sock while it waits.
+/// Counts a call while it waits.
 struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    /// Also tells how many waited before.
+    fn count(counter: &'a AtomicUsize) -> (Self, usize) {
+        let before = counter.fetch_add(1, Ordering::Relaxed);
+        (Self(counter), before)
+    }
+}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
@@ -149,12 +160,13 @@ pub fn start(
 ) -> std::io::Result<(Sessions, WriterThread)> {
     let (queue, messages) = mpsc::sync_channel(QUEUE);
     let (tell_ended, ended) = watch::channel(false);
-    let writer = recovered.writer;
+    let seat = Arc::new(Seat::new(recovered.writer));
+    let works = Arc::clone(&seat);
     let thread = std::thread::Builder::new()
         .name("writer".into())
         .spawn(move || {
             let _told = TellOnDrop(tell_ended);
-            writer.run(&messages)
+            works.work(&messages)
         })?;
     let shared = Shared {
         index: recovered.index,
@@ -167,6 +179,8 @@ pub fn start(
         incarnation: recovered.incarnation,
         schema: recovered.schema,
         queue,
+        seat,
+        in_progress: AtomicUsize::new(0),
         from_sessions: AtomicUsize::new(0),
     };
     Ok((
@@ -187,20 +201,36 @@ impl Drop for TellOnDrop {
 }
 
 impl Sessions {
-    /// Hands a change to the writer and waits for what became of it.
+    /// Has a change decided and committed and waits for what became of it: here if
+    /// it is a small one and nothing else waits, else by the writer's thread.
     pub async fn call<O: Operation>(&self, operation: O, wait: Wait) -> Settled<O> {
         let _counted = match wait.socket {
             Socket::Session => Some(self.admit_session()?),
             Socket::Operator | Socket::Daemon => None,
         };
+        let (_in_progress, others) = Waiting::count(&self.shared.in_progress);
+        let is_small = operation.weight() == 1 && !operation.is_alone();
         let (job, answer) = Pending::new(operation, wait.deadline);
-        self.send(Message::Job(job)).map_err(Refusal::into_call)?;
+        if others == 0 && is_small {
+            self.commit_now(job)
+        } else {
+            self.send(Message::Job(job))
+        }
+        .map_err(Refusal::into_call)?;
         answer.await.unwrap_or(Err(CallError::Stopping))
     }
 
+    fn commit_now(&self, job: Box<dyn Job>) -> Result<(), Refusal> {
+        match self.shared.seat.commit_now(job) {
+            Taken::Settled { wake: false } => {}
+            Taken::Settled { wake: true } => drop(self.send(Message::Wake)),
+            Taken::Occupied(job) => self.send(Message::Job(job))?,
+        }
+        Ok(())
+    }
+
     fn admit_session<E>(&self) -> Result<Waiting<'_>, CallError<E>> {
-        let before = self.shared.from_sessions.fetch_add(1, Ordering::Relaxed);
-        let counted = Waiting(&self.shared.from_sessions);
+        let (counted, before) = Waiting::count(&self.shared.from_sessions);
         if before < QUEUE_FOR_SESSIONS {
             Ok(counted)
         } else {

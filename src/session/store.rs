@@ -250,4 +250,7 @@ pub trait Store: Send {
 
     /// Writes what can be written ahead of time, between calls.
     fn idle(&mut self);
+
+    /// Whether [`Store::idle`] has something to do.
+    fn is_idle_due(&self) -> bool;
 }

@@ -1,6 +1,6 @@
-//! The one thread that changes sessions.
+//! The one writer that changes sessions.
 //!
-//! It takes whatever waits, decides each call in order, appends the batch,
+//! Its thread takes whatever waits, decides each call in order, appends the batch,
 //! commits once, and only then changes the index, publishes the events and
 //! answers. Between batches it ends what is due, forgets what was remembered long
 //! enough, and writes activity down.
@@ -10,17 +10,16 @@
 //! it lands. A commit whose outcome is unknown ends the thread, and with it the
 //! process.
 
+mod seat;
 mod upkeep;
 
 use std::{
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
+    sync::{Arc, mpsc::Receiver},
     time::Duration,
 };
 
 use parking_lot::RwLock;
+pub use seat::{Seat, Taken};
 use tracing::{error, warn};
 
 use crate::{
@@ -61,6 +60,8 @@ pub enum Message {
     Read(Read),
     /// Look at what is due, now.
     Tick,
+    /// Look again how long to sleep.
+    Wake,
     /// Write what is left and end.
     Stop,
 }
@@ -107,6 +108,10 @@ pub struct Writer {
     pub(super) daemon: Arc<Peer>,
     pub(super) tally: Arc<RwLock<Tally>>,
     pub(super) evict_from: Seq,
+    /// When its thread wakes by itself, on the boot clock.
+    asleep_until: u64,
+    /// Until when callers do not commit themselves, on the awake clock.
+    slow_until: u64,
     unwritten: Vec<Unwritten>,
     upkeep: upkeep::Upkeep,
 }
@@ -142,48 +147,23 @@ impl Writer {
             daemon: parts.daemon,
             tally: parts.tally,
             evict_from: Seq::default(),
+            asleep_until: 0,
+            slow_until: 0,
             unwritten: Vec::new(),
             upkeep: upkeep::Upkeep::new(now),
         }
     }
 
-    /// Works until it is stopped or must stop. What still waits then is answered.
-    pub fn run(mut self, messages: &Receiver<Message>) -> Ended {
-        let mut ended = None;
-        while ended.is_none() {
-            ended = match self.turn(messages) {
-                Ok(Flow::Continue) => None,
-                Ok(Flow::Stop) => Some(self.finish()),
-                Err(fatal) => {
-                    error!(
-                        error = &fatal as &dyn std::error::Error,
-                        "commit failed, stopping"
-                    );
-                    Some(Ended::StoreFailed)
-                }
-            };
-        }
-        let outcome = match ended {
-            Some(Ended::StoreFailed) => Outcome::Unknown,
-            _ => Outcome::Stopping,
-        };
-        while let Ok(message) = messages.try_recv() {
-            if let Message::Job(job) = message {
-                job.settle(outcome);
-            }
-        }
-        ended.unwrap_or(Ended::Stopped)
-    }
-
-    fn turn(&mut self, messages: &Receiver<Message>) -> Result<Flow, AppendError> {
+    /// Takes what waits, up to a batch, and does what is due.
+    fn turn(
+        &mut self,
+        first: Option<Message>,
+        messages: &Receiver<Message>,
+    ) -> Result<Flow, AppendError> {
         let mut jobs: Vec<Box<dyn Job>> = Vec::new();
         let mut flow = Flow::Continue;
         let mut weight = 0;
-        let mut next = match messages.recv_timeout(self.wait()) {
-            Ok(message) => Some(message),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return Ok(Flow::Stop),
-        };
+        let mut next = first;
         while let Some(message) = next {
             match message {
                 Message::Job(job) => {
@@ -195,6 +175,7 @@ impl Writer {
                     read(&mut *self.store);
                 }
                 Message::Tick => self.upkeep.look_now(),
+                Message::Wake => {}
                 Message::Stop => flow = Flow::Stop,
             }
             let full = weight >= MAX_BATCH || flow == Flow::Stop;
@@ -205,15 +186,18 @@ impl Writer {
         Ok(flow)
     }
 
-    fn wait(&self) -> Duration {
+    /// How long the thread may sleep.
+    fn wait(&mut self) -> Duration {
         if self.has_upkeep() {
             return Duration::ZERO;
         }
-        let Some(next) = self.agenda.next() else {
-            return IDLE_WAIT;
+        let now = self.clock.now().boot;
+        let wait = match self.agenda.next() {
+            Some(next) => Duration::from_millis(next.saturating_sub(now)).min(PENDING_WAIT),
+            None => IDLE_WAIT,
         };
-        let until = next.saturating_sub(self.clock.now().boot);
-        Duration::from_millis(until).min(PENDING_WAIT)
+        self.asleep_until = now + u64::try_from(wait.as_millis()).unwrap_or(0);
+        wait
     }
 
     /// Decides and commits calls: together, but for those that must be alone.
@@ -228,6 +212,12 @@ impl Writer {
             }
         }
         self.commit(waiting)
+    }
+
+    /// Whether something should be done before the thread wakes by itself.
+    fn is_wanted(&self) -> bool {
+        let due = self.agenda.next().is_some_and(|at| at < self.asleep_until);
+        due || self.has_surplus() || self.store.is_idle_due()
     }
 
     fn commit(&mut self, jobs: Vec<Box<dyn Job>>) -> Result<(), AppendError> {

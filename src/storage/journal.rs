@@ -76,19 +76,22 @@ impl Journal {
         &mut self,
         write: impl FnOnce(&mut Self) -> Result<(), rusqlite::Error>,
     ) -> Result<(), AppendError> {
-        self.connection
-            .execute_batch("BEGIN IMMEDIATE")
-            .map_err(|e| self.definite(e))?;
+        self.run("BEGIN IMMEDIATE").map_err(|e| self.definite(e))?;
         if let Err(error) = write(self) {
             return Err(self.definite(error));
         }
-        match self.connection.execute_batch("COMMIT") {
+        match self.run("COMMIT") {
             Ok(()) => Ok(()),
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
                 Err(self.definite(error))
             }
             Err(error) => Err(AppendError::Unknown(error.into())),
         }
+    }
+
+    /// Runs a statement without parameters, parsed once.
+    fn run(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
 
     /// Rolls back, and says why nothing was written. A rollback that fails leaves
@@ -428,7 +431,7 @@ impl Store for Journal {
     }
 
     fn idle(&mut self) {
-        if self.since_checkpoint < CHECKPOINT_BYTES {
+        if !self.is_idle_due() {
             return;
         }
         self.since_checkpoint = 0;
@@ -441,6 +444,10 @@ impl Store for Journal {
                 "checkpoint failed"
             );
         }
+    }
+
+    fn is_idle_due(&self) -> bool {
+        self.since_checkpoint >= CHECKPOINT_BYTES
     }
 }
 

@@ -180,11 +180,21 @@ impl Writer {
         batch.end(view, &ending, EventKind::Terminated, &call);
     }
 
-    /// Forgets the records that are over the limit, oldest first.
-    fn forget_surplus(&mut self, now: Now) -> Result<(), AppendError> {
+    /// Records over the limit.
+    fn surplus(&self) -> usize {
         let limit = self.limits.read().max_terminated as u64;
         let (_, ended) = self.index.index().counts();
-        let surplus = usize::try_from(ended.saturating_sub(limit)).unwrap_or(usize::MAX);
+        usize::try_from(ended.saturating_sub(limit)).unwrap_or(usize::MAX)
+    }
+
+    /// Whether there are records over the limit.
+    pub(super) fn has_surplus(&self) -> bool {
+        self.surplus() > 0
+    }
+
+    /// Forgets the records that are over the limit, oldest first.
+    fn forget_surplus(&mut self, now: Now) -> Result<(), AppendError> {
+        let surplus = self.surplus();
         if surplus == 0 {
             return Ok(());
         }

@@ -35,7 +35,8 @@ fn dump(connection: &Connection) -> String {
             .unwrap();
         writeln!(text, "PRAGMA {pragma} = {number};").unwrap();
     }
-    let schema = "SELECT sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY type DESC, name";
+    let schema =
+        "SELECT sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY type DESC, name";
     let mut statement = connection.prepare(schema).unwrap();
     let tables = statement.query_map([], |row| row.get::<_, String>(0));
     for sql in tables.unwrap() {
