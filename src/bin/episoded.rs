@@ -8,6 +8,11 @@ use episoded::daemon::{
     run::run,
 };
 
+/// Sessions are made on one thread and let go on another all the time, which the
+/// system's allocator serves with a lock.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match Args::try_parse() {
         Ok(args) => run(&args),

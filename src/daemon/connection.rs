@@ -88,7 +88,10 @@ pub(super) async fn serve(
     });
     let service = service_fn(move |request: Request<Incoming>| {
         let (dispatcher, peer) = (Arc::clone(&dispatcher), Arc::clone(&peer));
-        async move { Ok::<Response<Body>, Infallible>(dispatcher.call(&peer, request).await) }
+        // Boxed: hyper moves the future several times before it is first polled.
+        Box::pin(
+            async move { Ok::<Response<Body>, Infallible>(dispatcher.call(&peer, request).await) },
+        )
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

@@ -424,9 +424,13 @@ impl Writer {
             };
             events.extend(event.clone());
         }
-        self.index.publish(self.numbers.revision);
-        if !events.is_empty() {
-            self.feed.publish(events, self.numbers.revision);
+        let newest = self.numbers.revision;
+        // In this order: who sees the revision finds its events.
+        let is_heard = !events.is_empty();
+        self.feed.add(events, newest);
+        self.index.publish(newest);
+        if is_heard {
+            self.feed.tell(newest);
         }
     }
 

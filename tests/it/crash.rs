@@ -92,6 +92,7 @@ impl Story {
         }
         self.drift(40).await;
         self.daemon.kill9();
+        fuse.killed();
         while let Some(ended) = within(workers.join_next()).await {
             ended.expect("a client does not panic");
         }

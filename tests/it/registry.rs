@@ -3,5 +3,6 @@
 
 mod equipment;
 mod faults;
+mod seat;
 mod threads;
 mod time;

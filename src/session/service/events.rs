@@ -60,19 +60,8 @@ impl Sessions {
         cursor: Revision,
         limit: usize,
     ) -> Result<(Vec<Arc<Event>>, Revision), CallError<EventsError>> {
-        let newest = self.revision();
         match self.shared.feed.after(cursor, limit) {
-            Found::Events(events) => {
-                let through = if events.len() < limit {
-                    newest.max(cursor)
-                } else {
-                    events.last().map_or(cursor, |event| event.revision)
-                };
-                let through = events
-                    .last()
-                    .map_or(through, |event| through.max(event.revision));
-                Ok((events, through))
-            }
+            Found::Events(events, through) => Ok((events, through)),
             Found::Older => self.older_events(cursor, limit).await,
         }
     }

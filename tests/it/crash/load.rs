@@ -4,15 +4,20 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use episoded::proto::session as pb;
 use episoded::reason::Reason;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tonic::{Response, Status};
 
 use super::ledger::{Change, Ending, Fate, Lease, Ledger, Operation};
 use super::random::Random;
-use crate::harness::{Client, Refusal, bearer, registration};
+use crate::harness::{Client, Refusal, bearer, registration, within};
+
+/// A client notices that its connection is gone, but for tonic's, which has been
+/// seen to keep a call for ever whose connection ended as it was made.
+const NOTICE: Duration = Duration::from_secs(10);
 
 /// More live sessions than this, and a client ends some.
 const LIVE_PER_CLIENT: usize = 30;
@@ -28,6 +33,7 @@ pub struct Fuse {
     steps: AtomicUsize,
     limit: usize,
     burnt: Notify,
+    killed: watch::Sender<bool>,
 }
 
 impl Fuse {
@@ -36,6 +42,7 @@ impl Fuse {
             steps: AtomicUsize::new(0),
             limit,
             burnt: Notify::new(),
+            killed: watch::Sender::new(false),
         })
     }
 
@@ -47,6 +54,18 @@ impl Fuse {
 
     pub async fn burnt(&self) {
         self.burnt.notified().await;
+    }
+
+    /// The daemon was killed: nothing that is not answered by now ever is.
+    pub fn killed(&self) {
+        self.killed.send_replace(true);
+    }
+
+    /// Resolves some time after the daemon was killed.
+    async fn lost(&self) {
+        let mut killed = self.killed.subscribe();
+        let _ = killed.wait_for(|killed| *killed).await;
+        tokio::time::sleep(NOTICE).await;
     }
 }
 
@@ -168,7 +187,10 @@ impl Worker {
         future: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<Result<T, Refusal>, CutOff> {
         self.fuse.step();
-        let result = future.await;
+        let result = tokio::select! {
+            result = within(future) => result,
+            () = self.fuse.lost() => return Err(CutOff),
+        };
         self.fuse.step();
         match result {
             Ok(answer) => Ok(Ok(answer.into_inner())),

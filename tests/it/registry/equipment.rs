@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use episoded::clock::{BootId, Clock, Now};
@@ -14,7 +15,7 @@ use episoded::session::error::{CallError, RegisterError, TargetError};
 use episoded::session::event::Event;
 use episoded::session::index::{Interner, View};
 use episoded::session::limits::Limits;
-use episoded::session::operation::register::{Register, Registered, Until};
+use episoded::session::operation::register::{Register, RegisterMany, Registered, Until};
 use episoded::session::operation::rotate::{NewHandle, Rotate};
 use episoded::session::operation::terminate::{Ended as EndedSession, Terminate};
 use episoded::session::recovery::{Policy, Setup, recover};
@@ -80,15 +81,19 @@ impl Clock for HandClock {
 /// How the next append fails.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
+    /// Not at all, but it takes three milliseconds.
+    Slow,
     Full,
     Failed,
     Unknown,
 }
 
-/// The real journal, and a queue of failures for its writes.
+/// The real journal, a queue of failures for its writes, and who wrote.
 struct Faulty {
     journal: Journal,
     faults: Arc<Mutex<VecDeque<Fault>>>,
+    clock: Arc<HandClock>,
+    writers: Arc<Mutex<Vec<ThreadId>>>,
 }
 
 impl Faulty {
@@ -99,6 +104,10 @@ impl Faulty {
             Some(Fault::Full) => Err(AppendError::Full(cause())),
             Some(Fault::Failed) => Err(AppendError::Failed(cause())),
             Some(Fault::Unknown) => Err(AppendError::Unknown(cause())),
+            Some(Fault::Slow) => {
+                self.clock.advance(Duration::from_millis(3));
+                Ok(())
+            }
             None => Ok(()),
         }
     }
@@ -107,6 +116,7 @@ impl Faulty {
 impl Store for Faulty {
     fn append(&mut self, changes: &[Change], now: Now) -> Result<(), AppendError> {
         self.fault()?;
+        self.writers.lock().push(std::thread::current().id());
         self.journal.append(changes, now)
     }
 
@@ -195,6 +205,7 @@ pub struct Registry {
     dirs: Dirs,
     limits: Limits,
     faults: Arc<Mutex<VecDeque<Fault>>>,
+    writers: Arc<Mutex<Vec<ThreadId>>>,
     thread: WriterThread,
 }
 
@@ -208,9 +219,12 @@ impl Registry {
             read_or_make_key(&dirs.state().join("registry.key")).expect("the key is made");
         let journal = Journal::open(&Files::in_dir(&dirs.state()), &key).expect("it opens");
         let faults = Arc::default();
+        let writers = Arc::default();
         let store = Faulty {
             journal,
             faults: Arc::clone(&faults),
+            clock: Arc::clone(&clock),
+            writers: Arc::clone(&writers),
         };
         let shared = Arc::new(RwLock::new(limits));
         let setup = Setup {
@@ -228,6 +242,7 @@ impl Registry {
             dirs,
             limits,
             faults,
+            writers,
             thread,
         }
     }
@@ -253,13 +268,20 @@ impl Registry {
         Self::open(self.dirs, self.clock, self.limits)
     }
 
-    /// Lets the writer look at what is due. It looks after it has let a reader
-    /// read, so the second reader comes after the look of the first.
+    /// Lets the writer's thread look at what is due. It looks after it has
+    /// answered, so the second of two answers comes after the look of the first.
     pub async fn look(&self) {
         self.sessions.tick();
         for _ in 0..2 {
-            self.sessions.backup_end().await;
+            // Nothing to register, and yet not a call that is committed here.
+            let nothing = self.sessions.call(RegisterMany(Vec::new()), Wait::PATIENT);
+            within(nothing).await.expect("it changes nothing");
         }
+    }
+
+    /// Whether the last append was made by the thread that asks.
+    pub fn wrote_here(&self) -> bool {
+        self.writers.lock().last() == Some(&std::thread::current().id())
     }
 
     /// The next appends fail so, in this order.
