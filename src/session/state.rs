@@ -275,25 +275,51 @@ pub struct Extra {
     pub rotated: Option<Rotated>,
 }
 
-/// Session, work and episode id in one allocation: none of them has a `/`.
+/// Session, work and episode id in one allocation, behind their lengths: to look
+/// for separators was a fifth of a start and of each lookup by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names(Box<str>);
 
 impl Names {
-    /// Packs names that were parsed; an empty episode id means none.
-    pub fn new(session: &str, work: &str, episode: &str) -> Self {
-        let bytes = session.len() + work.len() + episode.len() + 2;
+    /// The lengths: one octet of seven bits for the session id, two for the work
+    /// id, each less one, as neither is empty.
+    const HEAD: usize = 3;
+
+    /// Packs names that were parsed: a session id of 1 to 128 bytes, a work id of
+    /// 1 to 256; an empty episode id means none. What is longer is refused.
+    pub fn new(session: &str, work: &str, episode: &str) -> Option<Self> {
+        let first = u8::try_from(session.len().checked_sub(1)?).ok()?;
+        let second = u8::try_from(work.len().checked_sub(1)?).ok()?;
+        if !first.is_ascii() {
+            return None;
+        }
+        let bytes = Self::HEAD + session.len() + work.len() + episode.len();
         let mut text = String::with_capacity(bytes);
-        for part in [session, "/", work, "/", episode] {
+        for octet in [first, second >> 7, second & 0x7f] {
+            text.push(char::from(octet));
+        }
+        for part in [session, work, episode] {
             text.push_str(part);
         }
-        Self(text.into_boxed_str())
+        Some(Self(text.into_boxed_str()))
+    }
+
+    /// The same session and work, and this episode.
+    #[must_use]
+    pub fn with_episode(&self, episode: &str) -> Self {
+        let (_, _, old) = self.split();
+        let (kept, _) = self.0.split_at(self.0.len() - old.len());
+        Self([kept, episode].concat().into_boxed_str())
     }
 
     /// All three: session, work, episode.
     pub fn split(&self) -> (&str, &str, &str) {
-        let (session, rest) = self.0.split_once('/').unwrap_or((&self.0, ""));
-        let (work, episode) = rest.split_once('/').unwrap_or((rest, ""));
+        let (head, rest) = self.0.split_at(Self::HEAD);
+        let [first, high, low] = *head.as_bytes() else {
+            return ("", "", "");
+        };
+        let (session, rest) = rest.split_at(usize::from(first) + 1);
+        let (work, episode) = rest.split_at(usize::from(high) * 128 + usize::from(low) + 1);
         (session, work, episode)
     }
 }
@@ -412,9 +438,27 @@ mod tests {
 
     #[test]
     fn names_come_apart_as_they_went_together() {
-        let names = Names::new("s-1", "W 1", "");
-        assert_eq!(names.split(), ("s-1", "W 1", ""));
-        assert_eq!(Names::new("s", "w", "e").split(), ("s", "w", "e"));
+        let (longest, longer) = ("s".repeat(128), "w".repeat(256));
+        for (session, work) in [("s-1", "W 1"), ("s", "w"), (&longest, &longer)] {
+            for episode in ["", "e", &longer] {
+                let names = Names::new(session, work, episode).expect("they fit");
+                assert_eq!(names.split(), (session, work, episode));
+                let bound = names.with_episode("e-2");
+                assert_eq!(bound.split(), (session, work, "e-2"));
+            }
+        }
+        for work in [127, 128, 129].map(|length| "w".repeat(length)) {
+            let names = Names::new("s", &work, "e").expect("they fit");
+            assert_eq!(names.split(), ("s", &*work, "e"));
+        }
+    }
+
+    #[test]
+    fn names_that_no_parser_lets_through_are_refused() {
+        for (session, work) in [("", "w"), ("s", ""), (&*"s".repeat(129), "w")] {
+            assert_eq!(Names::new(session, work, ""), None);
+        }
+        assert_eq!(Names::new("s", &"w".repeat(257), ""), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod seat;
 mod upkeep;
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, mpsc::Receiver},
     time::Duration,
 };
@@ -38,9 +39,16 @@ use crate::{
     },
 };
 
-/// Sessions that the calls of one commit are about, at most; a larger call is
-/// taken whole. Bounds the wait of the first.
+/// Sessions that the small calls of one commit are about, at most. Bounds the wait
+/// of the first.
 const MAX_BATCH: usize = 512;
+
+/// A call about more sessions than this waits for the small ones, and has a commit
+/// of its own.
+const LARGE: usize = 64;
+
+/// Large calls that are taken out of the queue at most before they are decided.
+const MAX_LARGE: usize = 64;
 
 /// How long the thread sleeps at most while a deadline is pending; timers stand
 /// still while the machine sleeps, so it looks again after waking.
@@ -112,6 +120,7 @@ pub struct Writer {
     asleep_until: u64,
     /// Until when callers do not commit themselves, on the awake clock.
     slow_until: u64,
+    large: VecDeque<Box<dyn Job>>,
     unwritten: Vec<Unwritten>,
     upkeep: upkeep::Upkeep,
 }
@@ -149,6 +158,7 @@ impl Writer {
             evict_from: Seq::default(),
             asleep_until: 0,
             slow_until: 0,
+            large: VecDeque::new(),
             unwritten: Vec::new(),
             upkeep: upkeep::Upkeep::new(now),
         }
@@ -166,6 +176,7 @@ impl Writer {
         let mut next = first;
         while let Some(message) = next {
             match message {
+                Message::Job(job) if job.weight() > LARGE => self.large.push_back(job),
                 Message::Job(job) => {
                     weight += job.weight();
                     jobs.push(job);
@@ -178,17 +189,24 @@ impl Writer {
                 Message::Wake => {}
                 Message::Stop => flow = Flow::Stop,
             }
-            let full = weight >= MAX_BATCH || flow == Flow::Stop;
-            next = if full { None } else { messages.try_recv().ok() };
+            let full = weight >= MAX_BATCH || self.large.len() >= MAX_LARGE;
+            let over = full || flow == Flow::Stop;
+            next = if over { None } else { messages.try_recv().ok() };
         }
         self.work(jobs)?;
+        while let Some(large) = self.large.pop_front() {
+            self.commit(vec![large])?;
+            if flow == Flow::Continue {
+                break;
+            }
+        }
         self.upkeep()?;
         Ok(flow)
     }
 
     /// How long the thread may sleep.
     fn wait(&mut self) -> Duration {
-        if self.has_upkeep() {
+        if self.has_upkeep() || !self.large.is_empty() {
             return Duration::ZERO;
         }
         let now = self.clock.now().boot;

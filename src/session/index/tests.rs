@@ -61,7 +61,7 @@ fn session(interner: &mut Interner, seq: u64, work: u8, held: Option<u8>) -> Ses
         seq: Seq(seq),
         revision: Revision(seq),
         created: 0,
-        names: Names::new(&format!("s{seq}"), &format!("w{work}"), ""),
+        names: Names::new(&format!("s{seq}"), &format!("w{work}"), "").unwrap(),
         spec: interner.spec(&Spec {
             role: Role::Implementer,
             policy_resolved_ref: name(""),
@@ -161,8 +161,7 @@ impl Model {
                     self.bound.retain(|seq| *seq != session.seq);
                     self.bound.push(session.seq);
                 }
-                let (id, work, _) = session.names.split();
-                session.names = Names::new(id, work, &name);
+                session.names = session.names.with_episode(&name);
                 self.put(writer, session);
             }
             Step::Rotate { which } => {

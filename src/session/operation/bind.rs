@@ -8,7 +8,7 @@ use crate::{
         event::EventKind,
         index::View,
         operation::Operation,
-        state::{Names, Process, Revision},
+        state::{Process, Revision},
     },
 };
 
@@ -49,8 +49,7 @@ impl Operation for Bind {
             return Err(BindError::AlreadyBound(view.session));
         }
         let mut session = (*view.session).clone();
-        let (id, work, _) = session.names.split();
-        session.names = Names::new(id, work, self.episode.as_str());
+        session.names = session.names.with_episode(self.episode.as_str());
         if self.process.is_some() {
             session.extra_mut().process = self.process;
         }

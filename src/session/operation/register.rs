@@ -184,7 +184,8 @@ impl Register {
             seq: batch.next_seq(),
             revision: Revision::default(),
             created: now.wall,
-            names: Names::new(self.id.as_str(), self.work.as_str(), episode),
+            names: Names::new(self.id.as_str(), self.work.as_str(), episode)
+                .expect("ids that were parsed fit"),
             spec: batch.intern().spec(&self.spec),
             registrant,
             handle: Some(self.digest),

@@ -78,15 +78,15 @@ impl Decoder {
         interner: &mut Interner,
     ) -> Result<(Session, Live), BadRow> {
         let row = SessionRow::decode(body)?;
-        let mut names = row.names.splitn(3, '/');
-        let mut next = || names.next().ok_or(BadRow("names"));
+        let (id, rest) = cut(&row.names)?;
+        let (work, episode) = cut(rest)?;
         let live = Live {
             last_wall: row.last_wall,
             last_awake: row.last_awake,
             handle_used: row.handle_used,
             counters: counters_of(row.counters),
         };
-        let names = Names::new(next()?, next()?, next()?);
+        let names = Names::new(id, work, episode).ok_or(BadRow("names"))?;
         let expires = row.expires_boot.zip(row.expires_wall);
         let lease = row
             .lease
@@ -187,6 +187,13 @@ impl Decoder {
             }),
         })
     }
+}
+
+/// What is before the first `/` and what is behind it.
+fn cut(names: &str) -> Result<(&str, &str), BadRow> {
+    let at = names.bytes().position(|byte| byte == b'/');
+    let (before, after) = names.split_at(at.ok_or(BadRow("names"))?);
+    Ok((before, &after[1..]))
 }
 
 /// What the body of an event holds.

@@ -142,7 +142,7 @@ pub(super) fn bare(seq: u64, revision: u64) -> Session {
         seq: Seq(seq),
         revision: Revision(revision),
         created: NOW.wall,
-        names: Names::new(&format!("bare-{seq}"), "work-1", ""),
+        names: Names::new(&format!("bare-{seq}"), "work-1", "").unwrap(),
         spec: Arc::new(bare_spec()),
         registrant: peer(Socket::Operator),
         handle: Some(HandleDigest::from_bytes(&[seq as u8; 16]).unwrap()),
@@ -170,7 +170,7 @@ fn full(seq: u64, revision: u64) -> Session {
         }),
     };
     Session {
-        names: Names::new(&format!("full-{seq}"), "WORK 2", "episode-2"),
+        names: Names::new(&format!("full-{seq}"), "WORK 2", "episode-2").unwrap(),
         spec: Arc::new(full_spec(seq as usize)),
         registrant: peer(Socket::Session),
         lease: Some(LeaseHold {
