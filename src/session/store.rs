@@ -251,6 +251,9 @@ pub trait Store: Send {
     /// Writes what can be written ahead of time, between calls.
     fn idle(&mut self);
 
+    /// Writes all that can be written ahead of time, for a fast start.
+    fn rest(&mut self);
+
     /// Whether [`Store::idle`] has something to do.
     fn is_idle_due(&self) -> bool;
 }

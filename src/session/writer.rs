@@ -474,7 +474,10 @@ impl Writer {
 
     fn finish(&mut self) -> Ended {
         match self.flush_all() {
-            Ok(()) => Ended::Stopped,
+            Ok(()) => {
+                self.store.rest();
+                Ended::Stopped
+            }
             Err(failed) => {
                 error!(
                     error = &failed as &dyn std::error::Error,

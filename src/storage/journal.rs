@@ -196,6 +196,15 @@ impl Journal {
         self.connection.prepare_cached(sql)?.execute(row).map(drop)
     }
 
+    /// Moves the log into the file. What cannot be moved stays where it is durable.
+    fn checkpoint(&mut self, pragma: &str) {
+        self.since_checkpoint = 0;
+        if let Err(error) = self.connection.query_row(pragma, [], |_| Ok(())) {
+            let error = &error as &dyn std::error::Error;
+            warn!(error, "checkpoint failed");
+        }
+    }
+
     /// Revisions that have an event row: all after the compacted one, but for
     /// those a restart reserved.
     fn kept(&self, newest: u64) -> rusqlite::Result<u64> {
@@ -434,16 +443,11 @@ impl Store for Journal {
         if !self.is_idle_due() {
             return;
         }
-        self.since_checkpoint = 0;
-        let moved = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-        if let Err(error) = moved {
-            warn!(
-                error = &error as &dyn std::error::Error,
-                "checkpoint failed"
-            );
-        }
+        self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)");
+    }
+
+    fn rest(&mut self) {
+        self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
     }
 
     fn is_idle_due(&self) -> bool {

@@ -34,8 +34,8 @@ struct PeerRow {
 
 #[derive(Clone, PartialEq, Message)]
 struct LeaseRow {
-    #[prost(bytes = "vec", tag = "1")]
-    digest: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "1")]
+    digest: Bytes,
     #[prost(string, tag = "2")]
     holder: String,
     #[prost(bytes = "bytes", tag = "3")]
@@ -118,8 +118,8 @@ struct SessionRow {
     created: u64,
     #[prost(bytes = "bytes", tag = "3")]
     registrant: Bytes,
-    #[prost(bytes = "vec", optional, tag = "4")]
-    handle: Option<Vec<u8>>,
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    handle: Option<Bytes>,
     #[prost(message, optional, tag = "5")]
     lease: Option<LeaseRow>,
     #[prost(uint64, optional, tag = "6")]

@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroU32, sync::Arc};
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 use prost::Message;
 
@@ -77,7 +78,8 @@ impl Decoder {
         body: &[u8],
         interner: &mut Interner,
     ) -> Result<(Session, Live), BadRow> {
-        let row = SessionRow::decode(body)?;
+        // Its parts share the copy.
+        let row = SessionRow::decode(Bytes::copy_from_slice(body))?;
         let (id, rest) = cut(&row.names)?;
         let (work, episode) = cut(rest)?;
         let live = Live {

@@ -72,9 +72,11 @@ impl Encoder {
             names: format!("{id}/{work}/{episode}"),
             created: session.created,
             registrant: self.peer(&session.registrant),
-            handle: session.handle.map(|digest| digest.as_bytes().to_vec()),
+            handle: session
+                .handle
+                .map(|digest| Bytes::copy_from_slice(digest.as_bytes())),
             lease: session.lease.as_ref().map(|lease| LeaseRow {
-                digest: lease.digest.as_bytes().to_vec(),
+                digest: Bytes::copy_from_slice(lease.digest.as_bytes()),
                 holder: lease.shown.holder.as_str().to_owned(),
                 presenter: self.peer(&lease.shown.presenter),
                 since: lease.since,

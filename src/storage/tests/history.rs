@@ -266,3 +266,15 @@ fn the_log_does_not_grow_over_many_short_runs() {
     assert!(longest > 1024 * 1024, "{longest}: the runs do write");
     assert!(longest < 10 * 1024 * 1024, "{longest}");
 }
+
+#[test]
+fn a_journal_at_rest_has_an_empty_log() {
+    let home = Home::new();
+    let mut journal = ten(&home);
+    let log = home.file("registry.db-wal");
+    assert!(std::fs::metadata(&log).unwrap().len() > 0);
+    journal.rest();
+    assert_eq!(std::fs::metadata(&log).unwrap().len(), 0);
+    drop(journal);
+    assert_eq!(kept(&mut home.open()).len(), 10);
+}

@@ -193,6 +193,10 @@ impl Store for Faulty {
         self.journal.is_idle_due()
     }
 
+    fn rest(&mut self) {
+        self.journal.rest();
+    }
+
     fn idle(&mut self) {
         self.journal.idle();
     }
