@@ -22,7 +22,7 @@ pub mod follow;
 pub mod secret;
 pub mod session;
 
-pub use error::{ClientError, FieldViolation};
+pub use error::{ClientError, FieldViolation, Origin};
 pub use follow::{Follow, Start, Update};
 pub use secret::{Handle, Lease, SecretError};
 

@@ -231,8 +231,8 @@ fn exit_code(error: &ClientError) -> u8 {
 fn hint(error: &ClientError) -> Option<String> {
     if error.origin == Origin::Unreachable {
         return Some(
-            "start it with `systemctl --user start episoded`, or run `episoded`; \
-             or name its socket with --socket"
+            "start it with `episodectl server start`, or `systemctl --user start episoded` where \
+             its units are installed; or name its socket with --socket"
                 .to_owned(),
         );
     }

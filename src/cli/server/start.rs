@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, exit};
 use crate::cli::output::note;
-use crate::client::Client;
+use crate::client::{Client, Origin};
 use crate::paths::{OPERATOR_SOCKET, RUNTIME_DIR_VAR, ensure_private_dir};
 
 const PROGRAM: &str = "episoded";
@@ -46,22 +46,23 @@ impl Start {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let socket = context.operator_socket()?;
         let at = socket.display();
-        if let Ok(client) = Client::connect(&socket).await {
-            serving(&client, None).await?;
+        // A daemon that was just killed may still be there for a moment.
+        if let Ok(client) = Client::connect(&socket).await
+            && serves(&client, None).await?
+        {
             note(format_args!("already running at {at}"));
             return Ok(());
         }
         let mut daemon = Daemon::spawn(context, &socket, self.args)?;
         let deadline = Instant::now() + PATIENCE;
-        let client = loop {
+        loop {
             match Client::connect(&socket).await {
-                Ok(client) => break client,
+                Ok(client) if serves(&client, Some(&mut daemon)).await? => break,
                 Err(error) if Instant::now() > deadline => return Err(error.into()),
-                Err(_) => daemon.check()?,
+                Ok(_) | Err(_) => daemon.check()?,
             }
             tokio::time::sleep(POLL).await;
-        };
-        serving(&client, Some(&mut daemon)).await?;
+        }
         note(format_args!(
             "running at {at}, log in {}",
             daemon.log.display()
@@ -70,12 +71,13 @@ impl Start {
     }
 }
 
-/// Waits until the daemon's health is SERVING.
-async fn serving(client: &Client, mut daemon: Option<&mut Daemon>) -> Result<(), CliError> {
+/// Waits until the daemon's health is SERVING; false: it has gone away meanwhile.
+async fn serves(client: &Client, mut daemon: Option<&mut Daemon>) -> Result<bool, CliError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match client.is_serving().await {
-            Ok(true) => return Ok(()),
+            Ok(true) => return Ok(true),
+            Err(error) if error.origin == Origin::Unreachable => return Ok(false),
             Err(error) if !error.is_transient() => return Err(error.into()),
             Ok(false) | Err(_) => {}
         }

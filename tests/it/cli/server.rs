@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::net::UnixListener;
 
 use super::register;
 use crate::harness::{Ctl, Daemon, Dirs};
@@ -36,6 +38,26 @@ async fn a_daemon_is_started_once_and_stopped_once() {
     );
     ctl.ok(&["server", "start"]).await;
     assert_eq!(ctl.json(&["server", "info"]).await["incarnation"], "2");
+    ctl.ok(&["server", "stop"]).await;
+}
+
+/// As after a `kill -9`: what was connected to goes away without a word.
+#[tokio::test]
+async fn a_daemon_that_is_about_to_be_gone_does_not_count_as_running() {
+    let dirs = Dirs::new();
+    let ctl = Ctl::new(&dirs);
+    let dying = UnixListener::bind(dirs.runtime().join("operator.sock")).expect("it listens");
+    let dies = async {
+        let (connection, _) = dying.accept().await.expect("it is connected to");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop((connection, dying));
+    };
+    let (started, ()) = tokio::join!(ctl.run(&["server", "start"]), dies);
+    assert!(
+        started.code == Some(0) && started.stderr.contains("running at"),
+        "{started:?}"
+    );
+    assert_eq!(ctl.json(&["server", "info"]).await["incarnation"], "1");
     ctl.ok(&["server", "stop"]).await;
 }
 
