@@ -187,9 +187,16 @@ fn flatten(
     }
 }
 
-/// What a watcher is told of a session that came back.
+/// What a watcher is told of a session that came back: it was live then, whatever
+/// became of it since.
 fn came_back(event: &Event, revision: Revision, view: View) -> Arc<Event> {
-    let kind = if view.session.lease.is_some() {
+    let mut session = view.session;
+    if session.record().is_some() {
+        let extra = Arc::make_mut(&mut session).extra_mut();
+        extra.record = None;
+        extra.ending = false;
+    }
+    let kind = if session.lease.is_some() {
         EventKind::LeaseRevoked
     } else {
         EventKind::Recovered
@@ -200,7 +207,7 @@ fn came_back(event: &Event, revision: Revision, view: View) -> Arc<Event> {
         kind,
         at: event.at,
         actor: event.actor.clone(),
-        session: Some(view.session),
+        session: Some(session),
         live: view.live,
         restart: None,
         encoded: OnceLock::new(),

@@ -42,6 +42,34 @@ fn kinds(events: &[pb::Event], id: &str) -> Vec<pb::EventKind> {
     events.iter().filter(of_it).map(pb::Event::kind).collect()
 }
 
+/// What became of it since has events of its own.
+#[tokio::test]
+async fn a_session_that_came_back_is_told_as_live_after_its_end_too() {
+    let mut daemon = Daemon::start().await;
+    let mut operator = daemon.operator().await;
+    let session = register(&mut operator, registration("work")).await;
+    daemon.kill9();
+    daemon.restart().await;
+    let mut operator = daemon.operator().await;
+    operator
+        .terminate_session(normal_end(&session.session_id))
+        .await
+        .expect("it ends");
+    let heard = heard(&mut operator).await;
+    let of_kind = |kind| {
+        let found = heard.iter().find(|event| event.kind() == kind);
+        found
+            .and_then(|event| event.session.clone())
+            .expect("it is told")
+    };
+    let back = of_kind(pb::EventKind::Recovered);
+    assert_eq!(back.status(), pb::SessionStatus::Active);
+    assert_eq!(back.termination, None);
+    let ended = of_kind(pb::EventKind::Terminated);
+    assert_eq!(ended.status(), pb::SessionStatus::Terminated);
+    assert!(ended.termination.is_some());
+}
+
 #[tokio::test]
 async fn a_restart_leaves_past_events_as_they_were() {
     use pb::EventKind::{Created, Recovered, Terminated};
