@@ -46,13 +46,13 @@ async fn a_daemon_is_started_once_and_stopped_once() {
 async fn a_daemon_that_is_about_to_be_gone_does_not_count_as_running() {
     let dirs = Dirs::new();
     let ctl = Ctl::new(&dirs);
-    let dying = UnixListener::bind(dirs.runtime().join("operator.sock")).expect("it listens");
-    let dies = async {
-        let (connection, _) = dying.accept().await.expect("it is connected to");
+    let old = UnixListener::bind(dirs.runtime().join("operator.sock")).expect("it listens");
+    let goes = async {
+        let (connection, _) = old.accept().await.expect("it is connected to");
         tokio::time::sleep(Duration::from_millis(50)).await;
-        drop((connection, dying));
+        drop((connection, old));
     };
-    let (started, ()) = tokio::join!(ctl.run(&["server", "start"]), dies);
+    let (started, ()) = tokio::join!(ctl.run(&["server", "start"]), goes);
     assert!(
         started.code == Some(0) && started.stderr.contains("running at"),
         "{started:?}"
