@@ -10,7 +10,7 @@ use super::context::Context;
 use super::error::{CliError, exit};
 use super::output::note;
 use super::secrets::create_new;
-use crate::paths::REGISTRY_KEY;
+use crate::paths::{REGISTRY_KEY, REGISTRY_LOCK};
 use crate::proto::admin::BackupResponse;
 
 /// Copy the registry of the running daemon.
@@ -24,6 +24,7 @@ pub struct Backup {
 
 impl Backup {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        refuse_state_dir(&self.file)?;
         let client = context.operator().await?;
         let mut partial = Partial::create(&self.file)?;
         let mut chunks = client.backup().await?;
@@ -38,6 +39,20 @@ impl Backup {
         note(key_note());
         Ok(())
     }
+}
+
+/// Refuses to write beside a registry: its own files must not be replaced under a
+/// daemon.
+pub fn refuse_state_dir(target: &Path) -> Result<(), CliError> {
+    let target = std::path::absolute(target).map_err(|error| CliError::writing(target, &error))?;
+    let beside_a_lock = |dir: &Path| dir.join(REGISTRY_LOCK).exists();
+    if !target.parent().is_some_and(beside_a_lock) {
+        return Ok(());
+    }
+    Err(CliError::usage(
+        format!("{} is in the state directory of a daemon", target.display()),
+        "name a file in another directory",
+    ))
 }
 
 /// What a copy is not worth much without.

@@ -119,6 +119,15 @@ fn start(args: &Args, env: &Env, config: Config, telemetry: &Telemetry) -> Resul
         );
         return Err(Failure::new(EXIT_BAD_DATA, message));
     }
+    let registry = config.state_dir.join(paths::REGISTRY_DB);
+    if storage::is_registry(&registry) && !key_file.exists() {
+        let message = format!(
+            "{} is missing: without it nothing in the registry beside it can be recognised; put \
+             it back, or move registry.db away to start with an empty registry",
+            key_file.display()
+        );
+        return Err(Failure::new(EXIT_BAD_DATA, message));
+    }
     let key = storage::read_or_make_key(&key_file).map_err(|e| Failure::new(EXIT_BAD_DATA, e))?;
     let files = Files::in_dir(&config.state_dir);
     if let Some(backup) = &args.restore {

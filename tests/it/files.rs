@@ -114,6 +114,15 @@ async fn the_key_of_another_registry_is_refused_with_what_to_do() {
     .await;
 }
 
+#[tokio::test]
+async fn a_registry_without_its_key_is_refused_and_gets_no_new_one() {
+    let mut daemon = killed().await;
+    let key = daemon.dirs().state().join("registry.key");
+    std::fs::remove_file(&key).expect("it is removed");
+    refused(&mut daemon, ["registry.key is missing", "put it back"]).await;
+    assert!(!key.exists());
+}
+
 async fn registry_id(daemon: &Daemon) -> String {
     let mut admin = daemon.admin().await;
     let info = admin.get_server_info(GetServerInfoRequest {}).await;

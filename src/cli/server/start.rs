@@ -50,6 +50,14 @@ impl Start {
         if let Ok(client) = Client::connect(&socket).await
             && serves(&client, None).await?
         {
+            if !self.args.is_empty() {
+                return Err(CliError::local(
+                    exit::TRY_AGAIN,
+                    "FAILED_PRECONDITION",
+                    format!("a daemon is already running at {at}, without these arguments"),
+                )
+                .with_hint("stop it first with `episodectl server stop`"));
+            }
             note(format_args!("already running at {at}"));
             return Ok(());
         }

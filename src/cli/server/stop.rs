@@ -8,6 +8,7 @@ use clap::Args;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::cli::context::Context;
@@ -43,7 +44,10 @@ impl Stop {
         let process = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         client.shutdown().await?;
         let is_gone = match process {
-            Some(process) => ended(&process),
+            // Elsewhere, so that the connection answers what the daemon still asks.
+            Some(process) => spawn_blocking(move || ended(&process))
+                .await
+                .unwrap_or(false),
             None => timeout(PATIENCE, silent(&socket)).await.is_ok(),
         };
         if !is_gone {
@@ -59,7 +63,7 @@ impl Stop {
     }
 }
 
-/// Waits for the process; nothing else is left to be done meanwhile.
+/// Waits for the process.
 fn ended(process: &OwnedFd) -> bool {
     let patience = Timespec::try_from(PATIENCE).ok();
     // A pidfd is readable from the moment its process has ended.

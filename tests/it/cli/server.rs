@@ -41,6 +41,34 @@ async fn a_daemon_is_started_once_and_stopped_once() {
     ctl.ok(&["server", "stop"]).await;
 }
 
+#[tokio::test]
+async fn a_start_with_arguments_is_refused_while_a_daemon_runs() {
+    let daemon = Daemon::start().await;
+    let ctl = Ctl::new(daemon.dirs());
+    let refused = ctl.run(&["server", "start", "--", "--log", "debug"]).await;
+    assert_eq!(refused.code, Some(75), "{refused:?}");
+    assert!(
+        refused.stderr.contains("without these arguments"),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_backup_is_not_written_over_the_files_of_a_daemon() {
+    let daemon = Daemon::start().await;
+    let ctl = Ctl::new(daemon.dirs());
+    for name in ["registry.db", "registry.key", "copy.db"] {
+        let file = daemon.dirs().state().join(name);
+        let before = fs::read(&file).ok();
+        let refused = ctl
+            .run(&["backup", file.to_str().expect("it is text")])
+            .await;
+        assert_eq!(refused.code, Some(64), "{refused:?}");
+        assert!(refused.stderr.contains("state directory"), "{refused:?}");
+        assert_eq!(fs::read(&file).ok(), before);
+    }
+}
+
 /// As after a `kill -9`: what was connected to goes away without a word.
 #[tokio::test]
 async fn a_daemon_that_is_about_to_be_gone_does_not_count_as_running() {
