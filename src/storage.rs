@@ -19,5 +19,5 @@ mod tests;
 
 pub use journal::Journal;
 pub use key::{KeyError, read_or_make as read_or_make_key};
-pub use open::{Files, OpenError, is_registry};
+pub use open::{Files, OpenError};
 pub use restore::{RestoreError, restore};

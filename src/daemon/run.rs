@@ -119,15 +119,7 @@ fn start(args: &Args, env: &Env, config: Config, telemetry: &Telemetry) -> Resul
         );
         return Err(Failure::new(EXIT_BAD_DATA, message));
     }
-    let registry = config.state_dir.join(paths::REGISTRY_DB);
-    if storage::is_registry(&registry) && !key_file.exists() {
-        let message = format!(
-            "{} is missing: without it nothing in the registry beside it can be recognised; put \
-             it back, or move registry.db away to start with an empty registry",
-            key_file.display()
-        );
-        return Err(Failure::new(EXIT_BAD_DATA, message));
-    }
+    let key_is_new = !key_file.exists();
     let key = storage::read_or_make_key(&key_file).map_err(|e| Failure::new(EXIT_BAD_DATA, e))?;
     let files = Files::in_dir(&config.state_dir);
     if let Some(backup) = &args.restore {
@@ -148,6 +140,7 @@ fn start(args: &Args, env: &Env, config: Config, telemetry: &Telemetry) -> Resul
     let daemon = Daemon {
         config,
         key,
+        key_is_new,
         files,
         cap,
         notifier,
@@ -175,6 +168,8 @@ fn forbid_core_files() {
 struct Daemon {
     config: Config,
     key: DigestKey,
+    /// Whether there was no key file before this start.
+    key_is_new: bool,
     files: Files,
     cap: u64,
     notifier: Notifier,
@@ -247,6 +242,9 @@ impl Daemon {
         let boot_id = clock.boot_id();
         let limits = Arc::new(RwLock::new(limits(&self.config)));
         let (files, key) = (self.files.clone(), self.key.clone());
+        let new_key = self
+            .key_is_new
+            .then(|| self.config.state_dir.join(paths::REGISTRY_KEY));
         let setup = Setup {
             clock: Arc::clone(&clock),
             limits: Arc::clone(&limits),
@@ -268,8 +266,12 @@ impl Daemon {
                     EXIT_STORE_FAILED
                 }
             };
-            let journal = Journal::open(&files, &key)
-                .map_err(|error| Failure::new(exit(error.is_bad_data()), error))?;
+            let journal = Journal::open(&files, &key).map_err(|error| match &new_key {
+                Some(new_key) if matches!(error, storage::OpenError::WrongKey(_)) => {
+                    missing_key(new_key)
+                }
+                _ => Failure::new(exit(error.is_bad_data()), error),
+            })?;
             let recovered = recovery::recover(Box::new(journal), setup)
                 .map_err(|error| Failure::new(exit(error.is_bad_data()), error))?;
             let (kept, ended) = recovered.came_back;
@@ -347,6 +349,17 @@ impl Daemon {
             let _ = tokio::time::timeout(DRAIN_MARGIN / 3, doors.open.recv()).await;
         }
     }
+}
+
+/// A registry whose key is not there: the one just made for it is of no use.
+fn missing_key(new_key: &Path) -> Failure {
+    let _ = std::fs::remove_file(new_key);
+    let message = format!(
+        "{} is missing: without it nothing in the registry beside it can be recognised; put it \
+         back, or move registry.db away to start with an empty registry",
+        new_key.display()
+    );
+    Failure::new(EXIT_BAD_DATA, message)
 }
 
 /// Writes what is left, gives the sockets up, and says how it ended.

@@ -204,13 +204,11 @@ pub(super) fn make_private(path: &Path) -> std::io::Result<()> {
         .map(drop)
 }
 
-/// Where the head of a database says whose it is.
-const APPLICATION_ID_AT: usize = 68;
-
 /// Refuses what SQLite would change by merely opening it: a stranger's file beside
 /// a rollback journal, which would be played back. A registry has such a journal
 /// only while its first page is made, when there is nothing to go back to.
 fn look_at_header(path: &Path) -> Result<(), OpenError> {
+    const APPLICATION_ID_AT: usize = 68;
     const PAGES_BEFORE_AT: usize = 16;
     let head = |path: &Path| -> std::io::Result<Vec<u8>> {
         let mut head = Vec::new();
@@ -236,17 +234,6 @@ fn look_at_header(path: &Path) -> Result<(), OpenError> {
         return Err(OpenError::Foreign(path.to_owned()));
     }
     Ok(())
-}
-
-/// Whether that file calls itself a registry, damaged or not.
-pub fn is_registry(path: &Path) -> bool {
-    let mut head = Vec::new();
-    let file = std::fs::File::open(path);
-    let read = file.and_then(|file| {
-        file.take(APPLICATION_ID_AT as u64 + 4)
-            .read_to_end(&mut head)
-    });
-    read.is_ok() && head.ends_with(&APPLICATION_ID.to_be_bytes())
 }
 
 /// The file that SQLite keeps beside a database.
