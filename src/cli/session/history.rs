@@ -18,9 +18,14 @@ const PAGE: u64 = 1_000;
 
 /// List past events, newest first.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "What a restart did to the sessions is one event here, `restarted`, about no session;
+`episodectl session watch --from REV` tells it for each.
+
+Examples:
   episodectl session history s-17
-  episodectl session history --kind terminated --since 2030-01-31T00:00:00Z --limit 1000")]
+  episodectl session history --kind terminated --since 2030-01-31T00:00:00Z --limit 1000"
+)]
 pub struct History {
     /// Only of this session
     session_id: Option<String>,
