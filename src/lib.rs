@@ -9,6 +9,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod firewall;
 pub mod grpc;
 pub mod ids;
 pub mod paths;

@@ -58,16 +58,22 @@ const TABLE: &[Row] = &[
     row("telemetry", &[], &[]),
     row("proto", &[], WIRE),
     row("authority", &[], &[]),
-    row("session", &["clock", "ids", "secret", "reason"], &[]),
+    row("firewall", &["clock", "ids", "secret"], &[]),
+    row(
+        "session",
+        &["firewall", "clock", "ids", "secret", "reason"],
+        &[],
+    ),
     row(
         "storage",
-        &["session", "clock", "ids", "secret"],
+        &["firewall", "session", "clock", "ids", "secret"],
         &["rusqlite", "prost"],
     ),
     row(
         "grpc",
         &[
             "proto",
+            "firewall",
             "session",
             "clock",
             "ids",
@@ -87,6 +93,7 @@ const TABLE: &[Row] = &[
         "cli",
         &[
             "client",
+            "firewall",
             "proto",
             "ids",
             "secret",
@@ -102,6 +109,7 @@ const TABLE: &[Row] = &[
         "daemon",
         &[
             "proto",
+            "firewall",
             "session",
             "clock",
             "ids",
