@@ -4,6 +4,7 @@
 //! one decision that puts them together. A decision is a pure function of the
 //! manifest, the roots, what the session has lifted so far, and the request: it
 //! looks at no file and knows no session. Everything that is not allowed is
-//! denied.
+//! denied. Only [`read`] opens files, once a decision allows it.
 
 pub mod path;
+pub mod read;
