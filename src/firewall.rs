@@ -6,4 +6,5 @@
 //! looks at no file and knows no session. Everything that is not allowed is
 //! denied.
 
+pub mod command;
 pub mod path;
