@@ -5,6 +5,7 @@ mod cli;
 mod clients;
 mod crash;
 mod files;
+mod firewall;
 mod harness;
 mod inject;
 mod powercut;

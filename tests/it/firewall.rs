@@ -1,0 +1,5 @@
+//! The firewall's reading of commands, against what shells do.
+
+mod bypass;
+
+mod rules;
