@@ -3,5 +3,6 @@
 mod bypass;
 mod oracle;
 mod rules;
+mod second;
 mod shells;
 mod strings;
