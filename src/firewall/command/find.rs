@@ -228,6 +228,10 @@ impl<W: AsRef<str>> Walk<'_, W> {
     }
 
     fn word(&mut self, matcher: &Matcher, place: usize, next: &mut Vec<usize>) {
+        if next.last() == Some(&(place + 1)) {
+            // Another of `any_of` has taken it: once is enough.
+            return;
+        }
         let word = self.words.get(place);
         if word.is_some_and(|word| matcher.takes(word.as_ref(), self.ground)) {
             self.take(place + 1, next);
