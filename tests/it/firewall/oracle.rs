@@ -6,7 +6,9 @@
 use std::cell::Cell;
 use std::process::Command;
 
-use episoded::firewall::command::{Redirection, RedirectionAccess, Separator, SimpleCommand, read};
+use episoded::firewall::command::{
+    Misread, Redirection, RedirectionAccess, Separator, SimpleCommand, read,
+};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
@@ -238,4 +240,23 @@ fn every_built_in_and_reserved_word_of_bash_is_known() {
         assert_eq!(refused, !harmless.contains(&word), "{word}");
     }
     assert!(count > 70, "{count} words");
+}
+
+#[test]
+fn bash_looks_into_variables_where_printf_and_test_are_refused() {
+    if !need_command("bash") {
+        return;
+    }
+    for (text, shown) in [
+        ("printf 'abc%n' x >/dev/null", "3"),
+        ("printf -v x abc", "abc"),
+        ("test -v 'a[$(echo ran >&2)]'", "ran"),
+    ] {
+        let refused = read(text).map_err(|error| error.why);
+        assert_eq!(refused, Err(Misread::Variable), "{text}");
+        let script = format!("exec 2>&1; {text}; echo $x");
+        let output = Command::new("bash").args(["-c", &script]).output();
+        let output = String::from_utf8(output.expect("bash starts").stdout);
+        assert_eq!(output.expect("it is text").trim(), shown, "{text}");
+    }
 }
