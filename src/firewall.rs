@@ -6,5 +6,6 @@
 //! looks at no file and knows no session. Everything that is not allowed is
 //! denied. Only [`read`] opens files, once a decision allows it.
 
+pub mod command;
 pub mod path;
 pub mod read;

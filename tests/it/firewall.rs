@@ -1,7 +1,13 @@
-//! The context firewall on real files.
+//! The context firewall: real files, real shells, real sessions.
 
+mod bypass;
 mod files;
+mod oracle;
 mod race;
+mod rules;
+mod second;
+mod shells;
+mod strings;
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
