@@ -7,5 +7,7 @@
 //! denied. Only [`read`] opens files, once a decision allows it.
 
 pub mod command;
+pub mod decide;
+pub mod manifest;
 pub mod path;
 pub mod read;
