@@ -4,6 +4,8 @@
 //! registrations of one id cannot both win. Nothing here touches the index; a
 //! failed commit drops the batch.
 
+mod firewall;
+
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -14,9 +16,11 @@ use crate::{
     secret::HandleDigest,
     session::{
         error::TargetError,
-        event::{Event, EventKind},
+        event::{About, Event, EventKind},
         index::{HandleMatch, IndexWriter, Interner, View},
         limits::Limits,
+        manifests::Manifests,
+        refinement::Refinements,
         requests::Requests,
         state::{
             Actor, Counters, Deadline, Live, Peer, Record, Revision, Seq, Session, Status,
@@ -35,6 +39,7 @@ pub struct Overlay {
     works: HashMap<WorkId, Seq>,
     requests: HashMap<RequestId, (Request, Seq)>,
     live: i64,
+    asked: firewall::Asked,
 }
 
 impl Overlay {
@@ -65,6 +70,8 @@ pub struct Batch<'a> {
     pub(super) index: &'a IndexWriter,
     pub(super) interner: &'a mut Interner,
     pub(super) requests: &'a Requests,
+    pub(super) manifests: &'a Manifests,
+    pub(super) refinements: &'a Refinements,
     pub(super) numbers: &'a mut Numbers,
     /// The time of the batch.
     pub now: Now,
@@ -232,7 +239,19 @@ impl Batch<'_> {
     }
 
     /// Puts a new version of a session, under the next revision.
-    pub fn put(&mut self, mut session: Session, live: Live, kind: EventKind, call: &Call) -> View {
+    pub fn put(&mut self, session: Session, live: Live, kind: EventKind, call: &Call) -> View {
+        self.put_about(session, live, kind, About::Session, call)
+    }
+
+    /// The same, with an event that tells more.
+    fn put_about(
+        &mut self,
+        mut session: Session,
+        live: Live,
+        kind: EventKind,
+        about: About,
+        call: &Call,
+    ) -> View {
         let previous = match kind {
             EventKind::Created => Revision::default(),
             _ => self.index.index().revision_of(&session),
@@ -248,7 +267,7 @@ impl Batch<'_> {
             let named = (request.clone(), session.seq);
             self.overlay.requests.insert(request.id.clone(), named);
         }
-        let event = self.event(kind, previous, Some(view.clone()), call.actor.clone());
+        let event = self.event(kind, previous, Some(view.clone()), about, &call.actor);
         self.overlay.touched.insert(session.seq, Some(view.clone()));
         self.overlay.changes.push(Change::Put {
             session,
@@ -264,7 +283,8 @@ impl Batch<'_> {
         kind: EventKind,
         previous: Revision,
         view: Option<View>,
-        actor: Actor,
+        about: About,
+        actor: &Actor,
     ) -> Arc<Event> {
         let live = view.as_ref().map(|view| view.live).unwrap_or_default();
         Arc::new(Event {
@@ -272,10 +292,10 @@ impl Batch<'_> {
             previous,
             kind,
             at: self.now.wall,
-            actor,
+            actor: actor.clone(),
             session: view.map(|view| view.session),
             live,
-            restart: None,
+            about,
             encoded: std::sync::OnceLock::new(),
         })
     }
@@ -324,7 +344,8 @@ impl Batch<'_> {
             EventKind::Removed,
             previous,
             Some(view.clone()),
-            call.actor.clone(),
+            About::Session,
+            &call.actor,
         );
         self.overlay.touched.insert(view.session.seq, None);
         self.overlay.live -= 1;

@@ -2,7 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::session::state::{Revision, Session};
+use crate::{
+    ids::SessionId,
+    session::{
+        refinement::Refinement,
+        state::{Revision, Session},
+    },
+};
 
 /// A call that did not give its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +27,32 @@ pub enum CallError<E> {
     Late,
     /// Not taken, or outcome unknown: the daemon is stopping.
     Stopping,
+}
+
+impl<E> CallError<E> {
+    /// The same with another refusal.
+    pub fn map<F>(self, map: impl FnOnce(E) -> F) -> CallError<F> {
+        match self {
+            Self::Refused(error) => CallError::Refused(map(error)),
+            Self::DiskFull => CallError::DiskFull,
+            Self::StoreFailed => CallError::StoreFailed,
+            Self::OutcomeUnknown => CallError::OutcomeUnknown,
+            Self::Busy => CallError::Busy,
+            Self::Late => CallError::Late,
+            Self::Stopping => CallError::Stopping,
+        }
+    }
+}
+
+/// A request cannot be decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckError {
+    /// The session cannot be acted on.
+    Target(TargetError),
+    /// The session has no firewall.
+    NoFirewall,
+    /// The session's manifest is gone; never, while the session is live.
+    NoManifest,
 }
 
 /// The session a call is about cannot be acted on.
@@ -55,6 +87,66 @@ pub enum RegisterError {
         /// Its size.
         limit: usize,
     },
+    /// The manifest is not stored, or cannot be.
+    Manifest(ManifestError),
+}
+
+/// A manifest cannot be had or stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ManifestError {
+    /// None of that hash is stored.
+    NotFound,
+    /// As many are stored as may be.
+    Quota,
+}
+
+/// A refinement cannot be answered.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RefinementError {
+    /// No such refinement.
+    NotFound,
+    /// Another was faster; this session goes on.
+    Answered(SessionId),
+    /// It was declined or has expired.
+    Closed(Arc<Refinement>),
+}
+
+/// A successor is refused.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReissueError {
+    /// The refinement cannot be answered.
+    Refinement(RefinementError),
+    /// The manifest is not stored, or cannot be.
+    Manifest(ManifestError),
+    /// The session id is taken.
+    Exists,
+    /// The request id was used with another body.
+    RequestReused,
+    /// The request id made a session that has ended and is forgotten.
+    Forgotten,
+    /// The registry is full.
+    Quota {
+        /// Its size.
+        limit: usize,
+    },
+}
+
+impl From<RefinementError> for ReissueError {
+    fn from(error: RefinementError) -> Self {
+        Self::Refinement(error)
+    }
+}
+
+impl From<ManifestError> for ReissueError {
+    fn from(error: ManifestError) -> Self {
+        Self::Manifest(error)
+    }
+}
+
+impl From<ManifestError> for RegisterError {
+    fn from(error: ManifestError) -> Self {
+        Self::Manifest(error)
+    }
 }
 
 /// A binding is refused.

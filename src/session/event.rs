@@ -6,7 +6,11 @@ use bytes::Bytes;
 
 use crate::{
     clock::BootId,
-    session::state::{Actor, Live, Revision, Seq, Session},
+    session::{
+        firewall::Denial,
+        refinement::Refinement,
+        state::{Actor, Live, Revision, Seq, Session},
+    },
 };
 
 /// What kind of change an event tells.
@@ -36,6 +40,31 @@ pub enum EventKind {
     Recovered,
     /// The daemon restarted.
     Restarted,
+    /// A request was denied, or would have been.
+    Denied,
+    /// Wrote an entry for the first time.
+    PinLifted,
+    /// A read outside the manifest was asked back.
+    RefinementRequested,
+    /// A session goes on under a better manifest.
+    RefinementAnswered,
+    /// The coordinator refused.
+    RefinementDeclined,
+    /// Nobody answered in time.
+    RefinementExpired,
+}
+
+/// What an event is about, besides its session.
+#[derive(Debug, Clone, PartialEq)]
+pub enum About {
+    /// Only the session.
+    Session,
+    /// The daemon's restart.
+    Restart(Restart),
+    /// A denial.
+    Denial(Arc<Denial>),
+    /// A refinement, as it is after the change.
+    Refinement(Arc<Refinement>),
 }
 
 /// A restart of the daemon.
@@ -80,8 +109,26 @@ pub struct Event {
     pub session: Option<Arc<Session>>,
     /// What had moved without a revision by then.
     pub live: Live,
-    /// Present for a restart.
-    pub restart: Option<Restart>,
+    /// What it is about besides.
+    pub about: About,
     /// Its encoding for watchers, made by the first that needs it.
     pub encoded: OnceLock<Bytes>,
+}
+
+impl Event {
+    /// The restart it tells of.
+    pub fn restart(&self) -> Option<&Restart> {
+        match &self.about {
+            About::Restart(restart) => Some(restart),
+            About::Session | About::Denial(_) | About::Refinement(_) => None,
+        }
+    }
+
+    /// The refinement it tells of.
+    pub fn refinement(&self) -> Option<&Arc<Refinement>> {
+        match &self.about {
+            About::Refinement(refinement) => Some(refinement),
+            About::Session | About::Restart(_) | About::Denial(_) => None,
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::firewall::manifest::MAX_ENTRIES;
+
 /// Labels a session can carry.
 pub const MAX_LABELS: usize = 32;
 /// Bytes of a label's key; the limit of a DNS label, as in other label systems.
@@ -51,6 +53,8 @@ pub struct Limits {
     pub event_retention: Duration,
     /// Events kept at most.
     pub max_events: u64,
+    /// Entries of a manifest at most.
+    pub max_manifest_entries: usize,
 }
 
 impl Default for Limits {
@@ -62,6 +66,7 @@ impl Default for Limits {
             terminated_ttl: Duration::from_mins(5),
             event_retention: Duration::from_hours(7 * 24),
             max_events: 5_000_000,
+            max_manifest_entries: MAX_ENTRIES,
         }
     }
 }

@@ -1,8 +1,12 @@
 //! A call to the writer: what it decides, and how its answer gets back.
 
 pub mod bind;
+pub mod deny;
 pub mod lease;
+pub mod lift;
+pub mod manifest;
 pub mod register;
+pub mod reissue;
 pub mod rotate;
 pub mod terminate;
 pub mod update;

@@ -13,18 +13,19 @@ use crate::{
     ids::RegistryId,
     session::{
         batch::{Batch, Call, Ending, Numbers, Overlay},
-        event::{Event, EventKind, Restart},
+        event::{About, Event, EventKind, Restart},
         expiry::{self, Agenda},
         feed::Feed,
         index::{Index, IndexWriter, Interner, View},
         limits::{Limits, MAX_REQUEST_IDS, REQUEST_ID_MS},
+        manifests::Manifests,
         requests::Requests,
         state::{
             Actor, Counters, Deadline, ExitClassification, Live, Peer, Process, Revision, Seq,
             Session, Socket, TerminationReason,
         },
         store::{AppendError, Change, Meta, ReadError, Start, Store, Stored},
-        writer::{Parts, Tally, Writer},
+        writer::{Firewalls, Parts, Tally, Writer},
     },
 };
 
@@ -72,6 +73,7 @@ pub struct Recovered {
     pub tally: Arc<RwLock<Tally>>,
     /// The thread to be.
     pub writer: Writer,
+    pub(super) firewalls: Firewalls,
     /// Live sessions that came back, and live ones that were ended.
     pub came_back: (u64, u64),
 }
@@ -124,18 +126,23 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
     let (index, mut index_writer) = Index::new(SLOTS);
     index_writer.set_heard_since(now.awake);
     let mut interner = Interner::default();
+    let firewalls = recall_firewalls(&mut *store, &mut interner, now)?;
+    let seen = Seen {
+        meta: &meta,
+        manifests: &firewalls.manifests,
+        now,
+    };
     let mut loaded = load(
         &mut *store,
         &mut index_writer,
         &mut interner,
-        &meta,
+        &seen,
         &boot_id,
-        now,
     )?;
     let requests = recall(&mut *store, now)?;
     let request_ids_since = requests.since(now);
     let restart = restart_event(&meta, &loaded, &boot_id, &setup.daemon, now);
-    if let Some(restart) = &restart.restart {
+    if let Some(restart) = restart.restart() {
         index_writer.set_restart(restart.clone());
     }
     let mut numbers = Numbers {
@@ -149,6 +156,8 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
         index: &index_writer,
         interner: &mut interner,
         requests: &requests,
+        manifests: &firewalls.manifests,
+        refinements: &firewalls.refinements,
         numbers: &mut numbers,
         now,
         limits,
@@ -184,6 +193,7 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
         index: index_writer,
         interner,
         requests,
+        firewalls: firewalls.clone(),
         limits: setup.limits,
         clock: setup.clock,
         agenda: std::mem::take(&mut loaded.agenda),
@@ -201,8 +211,35 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
         schema: meta.schema,
         tally,
         writer,
+        firewalls,
         came_back: (live - ended, ended),
     })
+}
+
+/// What a recovery knows before it reads the sessions.
+struct Seen<'a> {
+    meta: &'a Meta,
+    manifests: &'a Manifests,
+    now: Now,
+}
+
+fn recall_firewalls(
+    store: &mut dyn Store,
+    interner: &mut Interner,
+    now: Now,
+) -> Result<Firewalls, ReadError> {
+    let stored = store.firewall(interner)?;
+    let firewalls = Firewalls::default();
+    for manifest in stored.manifests {
+        firewalls.manifests.add(manifest, now);
+    }
+    for refinement in &stored.refinements {
+        firewalls.refinements.put(refinement);
+    }
+    for (work, count) in stored.counts {
+        firewalls.refinements.set_count(&work, count);
+    }
+    Ok(firewalls)
 }
 
 /// What was read.
@@ -225,13 +262,12 @@ fn load(
     store: &mut dyn Store,
     index: &mut IndexWriter,
     interner: &mut Interner,
-    meta: &Meta,
+    seen: &Seen<'_>,
     boot_id: &BootId,
-    now: Now,
 ) -> Result<Loaded, ReadError> {
     let (hand_over, chunks) = std::sync::mpsc::sync_channel::<Vec<Stored>>(4);
     std::thread::scope(|scope| {
-        let indexing = scope.spawn(move || index_all(index, chunks, meta, now));
+        let indexing = scope.spawn(move || index_all(index, chunks, seen));
         let mut chunk = Vec::with_capacity(CHUNK);
         let read = store.load(boot_id, interner, &mut |stored| {
             chunk.push(stored);
@@ -254,13 +290,20 @@ fn load(
 fn index_all(
     index: &mut IndexWriter,
     chunks: impl IntoIterator<Item = Vec<Stored>>,
-    meta: &Meta,
-    now: Now,
+    seen: &Seen<'_>,
 ) -> Loaded {
+    let Seen {
+        meta,
+        manifests,
+        now,
+    } = *seen;
     let mut loaded = Loaded::default();
     let mut ended: Vec<(u64, Session, Live)> = Vec::new();
     for stored in chunks.into_iter().flatten() {
         let (session, live) = rebase(stored, meta, now);
+        if let Some(firewall) = &session.firewall {
+            manifests.bind(&firewall.manifest.hash);
+        }
         if let Some(record) = session.record() {
             ended.push((record.ended, session, live));
             continue;
@@ -361,7 +404,7 @@ fn restart_event(
         },
         session: None,
         live: Live::default(),
-        restart: Some(Restart {
+        about: About::Restart(Restart {
             boot_id: boot_id.clone(),
             incarnation: meta.incarnation + 1,
             live: loaded.live,

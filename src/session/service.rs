@@ -5,6 +5,7 @@
 //! still completes.
 
 mod events;
+mod firewall;
 
 use std::{
     path::{Path, PathBuf},
@@ -32,11 +33,12 @@ use crate::{
         recovery::Recovered,
         state::{Counters, Revision, Seq, Socket},
         store::{BackupProgress, ReadError, Store},
-        writer::{Ended, Message, Seat, Taken, Tally},
+        writer::{Ended, Firewalls, Message, Seat, Taken, Tally},
     },
 };
 
 pub use events::{EventsError, History};
+pub use firewall::Verdict;
 
 /// Calls that can wait for the writer; more are refused.
 const QUEUE: usize = 4096;
@@ -71,6 +73,7 @@ struct Shared {
     schema: u32,
     queue: SyncSender<Message>,
     seat: Arc<Seat>,
+    firewalls: Firewalls,
     /// Calls that are being decided or wait for it.
     in_progress: AtomicUsize,
     /// Calls from session.sock that wait for the writer.
@@ -180,6 +183,7 @@ pub fn start(
         schema: recovered.schema,
         queue,
         seat,
+        firewalls: recovered.firewalls,
         in_progress: AtomicUsize::new(0),
         from_sessions: AtomicUsize::new(0),
     };
@@ -396,6 +400,11 @@ impl Sessions {
             tally: *self.shared.tally.read(),
             limits: *self.shared.limits.read(),
         }
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> Limits {
+        *self.shared.limits.read()
     }
 
     /// Changes the limits from the next batch on.

@@ -19,9 +19,12 @@ use std::{
 
 use crate::{
     clock::Now,
-    ids::{PublicName, RequestId},
+    ids::{PublicName, RequestId, SessionId},
     secret::{HandleDigest, LeaseDigest},
-    session::spec::{Labels, Spec},
+    session::{
+        firewall::Firewall,
+        spec::{Labels, Spec},
+    },
 };
 
 /// The order of registration; never used twice.
@@ -273,6 +276,14 @@ pub struct Extra {
     pub labels: Option<Labels>,
     /// The last rotation.
     pub rotated: Option<Rotated>,
+    /// Manifest entries whose pin it lifted by writing them, sorted.
+    pub lifted: Vec<u32>,
+    /// Requests of it that were denied, or would have been.
+    pub denials: u64,
+    /// The session whose context was refined into this one.
+    pub predecessor: Option<SessionId>,
+    /// The session that goes on with a refined context.
+    pub successor: Option<SessionId>,
 }
 
 /// Session, work and episode id in one allocation, behind their lengths: to look
@@ -347,6 +358,8 @@ pub struct Session {
     pub expires: Option<Deadline>,
     /// After how much silence it ends, in milliseconds.
     pub idle: Option<NonZeroU32>,
+    /// What the context firewall does for it; none: nothing.
+    pub firewall: Option<Arc<Firewall>>,
     /// What few sessions have.
     pub extra: Option<Box<Extra>>,
 }
@@ -419,6 +432,16 @@ impl Session {
     /// The last rotation of its handle.
     pub fn rotated(&self) -> Option<&Rotated> {
         self.extra.as_ref()?.rotated.as_ref()
+    }
+
+    /// Manifest entries whose pin it lifted, sorted.
+    pub fn lifted(&self) -> &[u32] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.lifted)
+    }
+
+    /// Requests of it that were denied, as far as that is written down.
+    pub fn denials(&self) -> u64 {
+        self.extra.as_ref().map_or(0, |extra| extra.denials)
     }
 
     /// Makes room for what few sessions have.

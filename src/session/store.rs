@@ -7,10 +7,12 @@ use std::{fmt, path::Path, sync::Arc};
 
 use crate::{
     clock::{BootId, Now},
+    firewall::manifest::{Manifest, ManifestHash},
     ids::{RegistryId, RequestId},
     session::{
         event::Event,
         index::Interner,
+        refinement::{Count, Refinement, RefinementId},
         state::{Live, Revision, Seq, Session},
     },
 };
@@ -39,6 +41,25 @@ pub enum Change {
     },
     /// An event about no session.
     Note(Arc<Event>),
+    /// A manifest that is not stored yet.
+    PutManifest(Arc<Manifest>),
+    /// A manifest that nobody needs.
+    DropManifest(ManifestHash),
+    /// The refinements of a work id count from 0 again.
+    ResetRefinements(Box<str>),
+    /// A refinement is remembered no longer.
+    ForgetRefinement(RefinementId),
+}
+
+/// What the journal keeps for the context firewall.
+#[derive(Debug, Default)]
+pub struct StoredFirewall {
+    /// Manifests, oldest first.
+    pub manifests: Vec<Arc<Manifest>>,
+    /// Refinements, oldest first.
+    pub refinements: Vec<Arc<Refinement>>,
+    /// How many refinements work ids have had.
+    pub counts: Vec<(Box<str>, Count)>,
 }
 
 /// A named call and what it asked for.
@@ -195,6 +216,9 @@ pub trait Store: Send {
         interner: &mut Interner,
         visit: &mut dyn FnMut(Stored),
     ) -> Result<(), ReadError>;
+
+    /// What it keeps for the context firewall.
+    fn firewall(&mut self, interner: &mut Interner) -> Result<StoredFirewall, ReadError>;
 
     /// Visits the last named calls that are younger than `since` (milliseconds
     /// since the epoch), newest first, at most `limit`.

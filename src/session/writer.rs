@@ -10,6 +10,7 @@
 //! it lands. A commit whose outcome is unknown ends the thread, and with it the
 //! process.
 
+mod revoke;
 mod seat;
 mod upkeep;
 
@@ -26,15 +27,17 @@ use tracing::{error, warn};
 use crate::{
     clock::{Clock, Now},
     session::{
-        batch::{Batch, Call, Numbers, Overlay},
-        event::EventKind,
+        batch::{Batch, Numbers, Overlay},
+        denials::Denials,
         expiry::{self, Agenda},
         feed::Feed,
         index::{IndexWriter, Interner},
         limits::Limits,
+        manifests::Manifests,
         operation::{Job, Outcome},
+        refinement::{Count, Refinement, Refinements},
         requests::Requests,
-        state::{Peer, Revision, Seq, Session, Status},
+        state::{Peer, Revision, Seq, Session},
         store::{AppendError, Change, Request, Store},
     },
 };
@@ -94,12 +97,12 @@ pub enum Ended {
     StoreFailed,
 }
 
-/// A revocation that is not durable yet.
-#[derive(Debug)]
-struct Unwritten {
-    seq: Seq,
-    kind: EventKind,
-    call: Call,
+/// What the context firewall needs of the writer.
+#[derive(Clone, Default)]
+pub(super) struct Firewalls {
+    pub manifests: Arc<Manifests>,
+    pub refinements: Arc<Refinements>,
+    pub denials: Arc<Denials>,
 }
 
 /// See the module.
@@ -108,6 +111,7 @@ pub struct Writer {
     pub(super) index: IndexWriter,
     pub(super) interner: Interner,
     pub(super) requests: Requests,
+    pub(super) firewalls: Firewalls,
     pub(super) limits: Arc<RwLock<Limits>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) agenda: Agenda,
@@ -121,7 +125,7 @@ pub struct Writer {
     /// Until when callers do not commit themselves, on the awake clock.
     slow_until: u64,
     large: VecDeque<Box<dyn Job>>,
-    unwritten: Vec<Unwritten>,
+    unwritten: Vec<revoke::Unwritten>,
     upkeep: upkeep::Upkeep,
 }
 
@@ -131,6 +135,7 @@ pub(super) struct Parts {
     pub index: IndexWriter,
     pub interner: Interner,
     pub requests: Requests,
+    pub firewalls: Firewalls,
     pub limits: Arc<RwLock<Limits>>,
     pub clock: Arc<dyn Clock>,
     pub agenda: Agenda,
@@ -148,6 +153,7 @@ impl Writer {
             index: parts.index,
             interner: parts.interner,
             requests: parts.requests,
+            firewalls: parts.firewalls,
             limits: parts.limits,
             clock: parts.clock,
             agenda: parts.agenda,
@@ -276,111 +282,6 @@ impl Writer {
         Ok(())
     }
 
-    /// Decides revocations again, alone, with the reserve released; those that
-    /// still cannot be written take effect in memory and are tried again.
-    fn revoke(&mut self, jobs: Vec<Box<dyn Job>>) -> Result<(), AppendError> {
-        if jobs.is_empty() {
-            return Ok(());
-        }
-        self.store.release_ballast();
-        self.upkeep.ballast_released();
-        let now = self.clock.now();
-        let numbers = self.numbers;
-        let mut overlay = Overlay::default();
-        let mut decided = Vec::with_capacity(jobs.len());
-        for mut job in jobs {
-            job.decide(&mut self.batch(&mut overlay, now));
-            decided.push(job);
-        }
-        let (changes, requests) = overlay.into_parts();
-        match self.append_parts(&changes, requests, now) {
-            Ok(()) => {
-                self.refill_ballast();
-                settle(decided, Outcome::Committed);
-            }
-            Err(unknown @ AppendError::Unknown(_)) => {
-                settle(decided, Outcome::Unknown);
-                return Err(unknown);
-            }
-            Err(refused) => {
-                self.numbers = numbers;
-                self.doom(changes);
-                settle(decided, outcome_of(&refused));
-            }
-        }
-        Ok(())
-    }
-
-    /// Refuses the handles of sessions whose end or rotation is not durable.
-    fn doom(&mut self, changes: Vec<Change>) {
-        for change in changes {
-            let Change::Put {
-                session,
-                event: Some(event),
-                request,
-                ..
-            } = change
-            else {
-                continue;
-            };
-            let mut doomed = (*session).clone();
-            if doomed.record().is_some() {
-                doomed.extra_mut().ending = true;
-            } else {
-                doomed.handle = None;
-                doomed.extra_mut().rotated = None;
-            }
-            let before = self.index.index().by_seq(session.seq);
-            doomed.revision = before.map_or(session.revision, |view| view.session.revision);
-            let doomed = Arc::new(doomed);
-            self.index.replace(&doomed);
-            warn!(
-                session_id = doomed.id(),
-                "revocation not written yet, handle refused"
-            );
-            self.unwritten.push(Unwritten {
-                seq: session.seq,
-                kind: event.kind,
-                call: Call {
-                    actor: event.actor.clone(),
-                    request,
-                },
-            });
-        }
-    }
-
-    /// Tries again to write revocations that took effect in memory only.
-    fn retry_unwritten(&mut self) -> Result<(), AppendError> {
-        if self.unwritten.is_empty() {
-            return Ok(());
-        }
-        let now = self.clock.now();
-        let numbers = self.numbers;
-        let mut overlay = Overlay::default();
-        let unwritten = std::mem::take(&mut self.unwritten);
-        for item in &unwritten {
-            let current = self.index.index().by_seq(item.seq);
-            let Some(current) = current.filter(|view| is_unwritten(&view.session)) else {
-                continue;
-            };
-            let mut session = (*current.session).clone();
-            if let Some(extra) = session.extra.as_mut() {
-                extra.ending = false;
-            }
-            let mut batch = self.batch(&mut overlay, now);
-            batch.put(session, current.live, item.kind, &item.call);
-        }
-        match self.append(overlay, now) {
-            Ok(()) => Ok(()),
-            Err(unknown @ AppendError::Unknown(_)) => Err(unknown),
-            Err(_) => {
-                self.numbers = numbers;
-                self.unwritten = unwritten;
-                Ok(())
-            }
-        }
-    }
-
     fn batch<'a>(&'a mut self, overlay: &'a mut Overlay, now: Now) -> Batch<'a> {
         let limits = *self.limits.read();
         Batch {
@@ -388,6 +289,8 @@ impl Writer {
             index: &self.index,
             interner: &mut self.interner,
             requests: &self.requests,
+            manifests: &self.firewalls.manifests,
+            refinements: &self.firewalls.refinements,
             numbers: &mut self.numbers,
             now,
             limits,
@@ -435,11 +338,18 @@ impl Writer {
                     event
                 }
                 Change::Delete { seq, event } => {
-                    self.index.remove(*seq);
+                    self.forget(*seq, now);
                     event
                 }
                 Change::Note(event) => &Some(Arc::clone(event)),
+                other => {
+                    self.apply_to_firewalls(other, now);
+                    &None
+                }
             };
+            if let Some(refinement) = event.as_ref().and_then(|event| event.refinement()) {
+                self.remember(refinement);
+            }
             events.extend(event.clone());
         }
         let newest = self.numbers.revision;
@@ -452,6 +362,44 @@ impl Writer {
         }
     }
 
+    fn forget(&mut self, seq: Seq, now: Now) {
+        let gone = self.index.index().by_seq(seq);
+        self.index.remove(seq);
+        if let Some(firewall) = gone.and_then(|view| view.session.firewall.clone()) {
+            self.firewalls
+                .manifests
+                .release(&firewall.manifest.hash, now);
+        }
+    }
+
+    fn remember(&self, refinement: &Arc<Refinement>) {
+        let refinements = &self.firewalls.refinements;
+        refinements.put(refinement);
+        let work = refinement.session.work_id();
+        if refinement.count > refinements.count(work) && refinement.is_pending() {
+            let count = Count {
+                count: refinement.count,
+                at: refinement.created,
+            };
+            refinements.set_count(work, count);
+        }
+    }
+
+    fn apply_to_firewalls(&self, change: &Change, now: Now) {
+        let Firewalls {
+            manifests,
+            refinements,
+            ..
+        } = &self.firewalls;
+        match change {
+            Change::PutManifest(manifest) => manifests.add(Arc::clone(manifest), now),
+            Change::DropManifest(hash) => manifests.remove(hash),
+            Change::ResetRefinements(work) => refinements.reset(work),
+            Change::ForgetRefinement(id) => refinements.forget(*id),
+            Change::Put { .. } | Change::Delete { .. } | Change::Note(_) => {}
+        }
+    }
+
     fn show(&mut self, session: &Arc<Session>, live: crate::session::state::Live, now: Now) {
         let heard_since = self.index.index().heard_since();
         let next = expiry::look_at(session, &live, heard_since, now);
@@ -461,9 +409,13 @@ impl Writer {
                 .then(|| expiry::look_at(&old.session, &old.live, heard_since, now))
                 .flatten()
         });
-        match before {
-            Some(_) => self.index.replace(session),
-            None => self.index.insert(session, live),
+        if before.is_some() {
+            self.index.replace(session);
+        } else {
+            self.index.insert(session, live);
+            if let Some(firewall) = &session.firewall {
+                self.firewalls.manifests.bind(&firewall.manifest.hash);
+            }
         }
         if let Some(at) = next
             && promised.is_none_or(|promised| at < promised)
@@ -494,16 +446,6 @@ impl Writer {
 enum Flow {
     Continue,
     Stop,
-}
-
-/// Whether a revocation of it is in memory only. Somebody may have ended it, or
-/// given it another handle, durably in the meantime.
-fn is_unwritten(session: &Session) -> bool {
-    match session.status() {
-        Status::Ending => true,
-        Status::Active => session.handle.is_none(),
-        Status::Terminated => false,
-    }
 }
 
 fn settle(jobs: Vec<Box<dyn Job>>, outcome: Outcome) {

@@ -12,7 +12,7 @@ use tracing::warn;
 use super::{
     backup::Copy,
     ballast::Ballast,
-    meta,
+    firewall, meta,
     rows::{self, BadRow, Decoder, Encoder},
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
         state::{Live, Revision, Seq, Session},
         store::{
             AppendError, BackupProgress, Change, Meta, Order, PastRequest, ReadError, Request,
-            Start, Store, Stored,
+            Start, Store, Stored, StoredFirewall,
         },
     },
 };
@@ -143,6 +143,10 @@ impl Journal {
                 self.note(event, *seq, None, spec, body)
             }
             Change::Note(event) => self.note(event, Seq(0), None, Bytes::new(), Bytes::new()),
+            Change::PutManifest(_)
+            | Change::DropManifest(_)
+            | Change::ResetRefinements(_)
+            | Change::ForgetRefinement(_) => firewall::write(&self.connection, change),
         }
     }
 
@@ -182,7 +186,7 @@ impl Journal {
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let body = self
             .encoder
-            .event(&event.actor, spec, session, event.restart.as_ref());
+            .event(&event.actor, spec, session, &event.about);
         let row = params![
             event.revision.0 as i64,
             event.previous.0 as i64,
@@ -193,7 +197,14 @@ impl Journal {
             request.map(|request| request.body.as_slice()),
             body,
         ];
-        self.connection.prepare_cached(sql)?.execute(row).map(drop)
+        self.connection.prepare_cached(sql)?.execute(row)?;
+        match event.refinement() {
+            Some(refinement) => {
+                let body = self.encoder.refinement(refinement);
+                firewall::put_refinement(&self.connection, refinement, event.kind, &body)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Moves the log into the file. What cannot be moved stays where it is durable.
@@ -222,7 +233,7 @@ fn boot_number(boot: &BootId) -> i64 {
     i64::from_le_bytes(head.try_into().expect("a hash is longer than eight bytes"))
 }
 
-fn read_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ReadError {
+pub(super) fn read_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ReadError {
     let cause = error.into();
     let code = cause
         .downcast_ref::<rusqlite::Error>()
@@ -272,6 +283,11 @@ impl Store for Journal {
             });
         }
         Ok(())
+    }
+
+    fn firewall(&mut self, interner: &mut Interner) -> Result<StoredFirewall, ReadError> {
+        let mut decoder = Decoder::default();
+        firewall::read(&self.connection, &mut decoder, interner)
     }
 
     fn requests(
@@ -460,7 +476,7 @@ fn reserved(change: &Change) -> Option<u64> {
     let Change::Note(event) = change else {
         return None;
     };
-    let restart = event.restart.as_ref()?;
+    let restart = event.restart()?;
     Some(event.revision.0 - restart.base.0 - 1)
 }
 
@@ -488,7 +504,7 @@ fn event_of(
         actor: parts.actor,
         session,
         live,
-        restart: parts.restart,
+        about: parts.about,
         encoded: OnceLock::new(),
     }))
 }

@@ -7,7 +7,10 @@ use rusqlite::Connection;
 use super::open::{OpenError, make_private};
 
 /// Numbered, append-only; the number of a migration is the version it leads to.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_registry.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/0001_registry.sql"),
+    include_str!("../../migrations/0002_firewall.sql"),
+];
 
 /// Marks a file as a registry: "EPSD".
 pub(super) const APPLICATION_ID: i32 = 0x4550_5344;

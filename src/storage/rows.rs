@@ -6,6 +6,7 @@
 
 mod decode;
 mod encode;
+mod firewall;
 mod spec;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use crate::session::{
 };
 pub(super) use decode::Decoder;
 pub(super) use encode::Encoder;
+use firewall::{DenialRow, RefinementRow};
 use spec::LabelRow;
 
 #[derive(Clone, PartialEq, Message)]
@@ -146,6 +148,16 @@ struct SessionRow {
     handle_used: bool,
     #[prost(message, optional, tag = "17")]
     counters: Option<CountersRow>,
+    #[prost(bytes = "bytes", tag = "18")]
+    firewall: Bytes,
+    #[prost(uint32, repeated, tag = "19")]
+    lifted: Vec<u32>,
+    #[prost(uint64, tag = "20")]
+    denials: u64,
+    #[prost(string, optional, tag = "21")]
+    predecessor: Option<String>,
+    #[prost(string, optional, tag = "22")]
+    successor: Option<String>,
 }
 
 /// The body of an event's row.
@@ -161,6 +173,10 @@ struct EventRow {
     session: Bytes,
     #[prost(message, optional, tag = "5")]
     restart: Option<RestartRow>,
+    #[prost(message, optional, tag = "6")]
+    denial: Option<DenialRow>,
+    #[prost(message, optional, tag = "7")]
+    refinement: Option<RefinementRow>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -210,6 +226,8 @@ macro_rules! numbered {
     };
 }
 
+use numbered;
+
 numbered!(role_number, role_of, Role { Implementer = 1, GateExecutor = 2, Reviewer = 3, Coordinator = 4 });
 numbered!(mode_number, mode_of, SovereigntyMode { Strict = 1, Monitor = 2, Disabled = 3 });
 numbered!(socket_number, socket_of, Socket { Operator = 1, Session = 2, Daemon = 3 });
@@ -221,4 +239,6 @@ numbered!(reason_number, reason_of, TerminationReason {
 numbered!(kind_number, kind_of, EventKind {
     Created = 1, Bound = 2, LeaseRenewed = 3, LeaseRevoked = 4, Updated = 5, HandleRotated = 6,
     StopRequested = 7, Terminated = 8, Evicted = 9, Removed = 10, Recovered = 11, Restarted = 12,
+    Denied = 13, PinLifted = 14, RefinementRequested = 15, RefinementAnswered = 16,
+    RefinementDeclined = 17, RefinementExpired = 18,
 });

@@ -1,6 +1,7 @@
 //! The journal as files: what it refuses, keeps, forgets and copies.
 
 mod backups;
+mod firewall;
 mod history;
 mod refusals;
 mod sample;
@@ -136,10 +137,10 @@ fn told(event: &Event) -> String {
         actor,
         session,
         live,
-        restart,
+        about,
         encoded: _,
     } = event;
-    format!("{revision:?} {previous:?} {kind:?} {at} {actor:?} {session:?} {live:?} {restart:?}")
+    format!("{revision:?} {previous:?} {kind:?} {at} {actor:?} {session:?} {live:?} {about:?}")
 }
 
 fn mode(path: &Path) -> u32 {
@@ -200,7 +201,7 @@ fn the_meta_row_tells_what_the_last_start_and_write_were() {
     };
     journal.alive(later).unwrap();
     let meta = journal.meta().unwrap();
-    assert_eq!((meta.incarnation, meta.schema), (1, 1));
+    assert_eq!((meta.incarnation, meta.schema), (1, 2));
     assert_eq!(meta.boot_id, Some(boot()));
     assert_eq!(meta.alive, later);
     assert_eq!(

@@ -77,6 +77,7 @@ fn session(interner: &mut Interner, seq: u64, work: u8, held: Option<u8>) -> Ses
         lease: held.map(hold),
         expires: None,
         idle: None,
+        firewall: None,
         extra: None,
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     secret::{HandleDigest, LeaseDigest},
     session::{
         event::Restart,
+        firewall::{Firewall, ManifestRef},
         spec::Spec,
         state::{LeaseShown, Live, Peer, Revision, Seq, Session},
     },
@@ -384,6 +385,8 @@ pub struct Interner {
     specs: Shared<Spec>,
     shown: Shared<LeaseShown>,
     peers: Shared<Peer>,
+    firewalls: Shared<Firewall>,
+    manifests: Shared<ManifestRef>,
 }
 
 impl Interner {
@@ -395,6 +398,16 @@ impl Interner {
     /// The shared copy of a lease's presentation.
     pub fn shown(&mut self, shown: &LeaseShown) -> Arc<LeaseShown> {
         self.shown.get(shown)
+    }
+
+    /// The shared copy of what a firewall does.
+    pub fn firewall(&mut self, firewall: &Firewall) -> Arc<Firewall> {
+        self.firewalls.get(firewall)
+    }
+
+    /// The shared names of a manifest.
+    pub fn manifest(&mut self, manifest: &ManifestRef) -> Arc<ManifestRef> {
+        self.manifests.get(manifest)
     }
 
     /// The shared copy of a peer.

@@ -3,14 +3,16 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use crate::{
+    firewall::path::AbsolutePath,
     ids::{EpisodeId, PublicName, SessionId, WorkId},
     secret::{Handle, HandleDigest, LeaseDigest},
     session::{
         batch::{Batch, Call, Ending},
-        error::RegisterError,
+        error::{ManifestError, RegisterError},
         event::EventKind,
+        firewall::{Firewall, ManifestRef, Mode, OnDenial},
         index::View,
-        operation::Operation,
+        operation::{Operation, manifest::Context},
         spec::Spec,
         state::{
             Counters, Deadline, ExitClassification, LeaseHold, LeaseShown, Names, Peer, Revision,
@@ -58,6 +60,39 @@ pub struct ShownLease {
     pub holder: PublicName,
 }
 
+/// A firewall to be.
+#[derive(Debug)]
+pub struct Guard {
+    /// Whether it is enforced.
+    pub mode: Mode,
+    /// What a denial does.
+    pub on_denial: OnDenial,
+    /// What is allowed.
+    pub context: Context,
+    /// What the manifest's paths are relative to, as the session names it.
+    pub workspace_root: AbsolutePath,
+    /// The same directory as the daemon opens it.
+    pub host_root: Option<AbsolutePath>,
+}
+
+impl Guard {
+    /// Stores the manifest if it comes along, and binds to it.
+    fn firewall(&self, batch: &mut Batch<'_>) -> Result<Arc<Firewall>, ManifestError> {
+        let manifest = super::manifest::take(batch, &self.context)?;
+        let manifest = batch.intern().manifest(&ManifestRef {
+            hash: manifest.hash(),
+            id: manifest.manifest_id().into(),
+        });
+        Ok(batch.intern().firewall(&Firewall {
+            mode: self.mode,
+            on_denial: self.on_denial,
+            manifest,
+            workspace_root: self.workspace_root.clone(),
+            host_root: self.host_root.clone(),
+        }))
+    }
+}
+
 /// A registration: one session to be.
 #[derive(Debug)]
 pub struct Register {
@@ -79,6 +114,10 @@ pub struct Register {
     pub allow_eviction: bool,
     /// Refuse when the work id has a live session.
     pub exclusive_work: bool,
+    /// What the context firewall does for it.
+    pub firewall: Option<Guard>,
+    /// Count the refinements of the work id from 0 again.
+    pub reset_refinements: bool,
     /// Its credential, made by the caller of the writer.
     pub handle: Handle,
     /// What is kept of the credential.
@@ -143,8 +182,16 @@ impl Register {
         {
             return Err(RegisterError::WorkBusy(session));
         }
+        let guard = self.firewall.as_ref();
+        if let Some(guard) = guard {
+            super::manifest::check(batch, &guard.context)?;
+        }
         let evicted = self.make_room(batch)?;
-        let session = self.session(batch);
+        let firewall = guard.map(|guard| guard.firewall(batch)).transpose()?;
+        if self.reset_refinements {
+            batch.reset_refinements(self.work.as_str());
+        }
+        let session = self.session(batch, firewall);
         let view = batch.insert(session, self.work.clone(), self.id.clone(), &self.call);
         Ok(self.answer(view, evicted))
     }
@@ -167,7 +214,7 @@ impl Register {
         Ok(evicted)
     }
 
-    fn session(&self, batch: &mut Batch<'_>) -> Session {
+    fn session(&self, batch: &mut Batch<'_>, firewall: Option<Arc<Firewall>>) -> Session {
         let now = batch.now;
         let registrant: Arc<Peer> = Arc::clone(&self.call.actor.peer);
         let lease = self.lease.as_ref().map(|lease| LeaseHold {
@@ -192,6 +239,7 @@ impl Register {
             lease,
             expires: self.until.deadline(batch),
             idle: self.idle,
+            firewall,
             extra: None,
         }
     }

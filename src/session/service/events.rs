@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::Sessions;
 use crate::session::{
     error::{CallError, ResumeError},
-    event::{Event, EventKind},
+    event::{About, Event, EventKind},
     feed::Found,
     filter::EventFilter,
     index::View,
@@ -79,7 +79,7 @@ impl Sessions {
         let stored = flatten(read)?;
         let mut events = Vec::with_capacity(stored.len());
         for event in stored {
-            if event.restart.is_some() {
+            if event.restart().is_some() {
                 self.expand_restart(&event, cursor, limit - events.len(), &mut events);
                 let through = events
                     .last()
@@ -106,7 +106,7 @@ impl Sessions {
         limit: usize,
         into: &mut Vec<Arc<Event>>,
     ) {
-        let Some(restart) = &event.restart else {
+        let Some(restart) = event.restart() else {
             return;
         };
         let span = event.revision.0.saturating_sub(restart.base.0 + 1);
@@ -209,7 +209,7 @@ fn came_back(event: &Event, revision: Revision, view: View) -> Arc<Event> {
         actor: event.actor.clone(),
         session: Some(session),
         live: view.live,
-        restart: None,
+        about: About::Session,
         encoded: OnceLock::new(),
     })
 }

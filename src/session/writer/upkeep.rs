@@ -1,5 +1,7 @@
 //! What the writer does between batches.
 
+mod firewalls;
+
 use tracing::warn;
 
 use super::Writer;
@@ -26,6 +28,9 @@ const FLUSH_EVERY: u64 = 60_000;
 /// milliseconds.
 const LOOK_EVERY: u64 = 1_000;
 
+/// Refinements and manifests are looked at this often, in milliseconds.
+const TIDY_EVERY: u64 = 10_000;
+
 /// A gap between the clocks larger than this means that the machine slept, in
 /// milliseconds.
 const SLEPT: u64 = 1_000;
@@ -36,6 +41,7 @@ pub(super) struct Upkeep {
     flushed: u64,
     looked: u64,
     slept: u64,
+    tidied: u64,
     ballast_out: bool,
     /// Sessions whose activity is being written, a slice at a time.
     flushing: Vec<Seq>,
@@ -48,6 +54,7 @@ impl Upkeep {
             flushed: now.awake,
             looked: now.awake,
             slept: now.boot.saturating_sub(now.awake),
+            tidied: now.awake,
             // A start may have found no room for it.
             ballast_out: true,
             flushing: Vec::new(),
@@ -85,6 +92,11 @@ impl Writer {
             self.upkeep.flushing.extend(first_used);
             self.upkeep.compacting = true;
             self.refill_ballast();
+            self.write_denials(false, now)?;
+        }
+        if now.awake >= self.upkeep.tidied + TIDY_EVERY {
+            self.upkeep.tidied = now.awake;
+            self.tidy_firewalls(now)?;
         }
         if now.awake >= self.upkeep.flushed + FLUSH_EVERY {
             self.upkeep.flushed = now.awake;
@@ -284,6 +296,7 @@ impl Writer {
     pub(super) fn flush_all(&mut self) -> Result<(), AppendError> {
         let now = self.clock.now();
         self.retry_unwritten()?;
+        self.write_denials(true, now)?;
         let dirty = self.index.take_dirty();
         self.upkeep.flushing.extend(dirty);
         while !self.upkeep.flushing.is_empty() {

@@ -8,15 +8,17 @@ use prost::Message;
 
 use super::{
     BadRow, CountersRow, EventRow, LeaseRow, PeerRow, RecordRow, RotatedRow, SessionRow, exit_of,
+    firewall::{decode_firewall, denial_of},
     reason_of, socket_of,
     spec::{decode_spec, labels_of},
 };
 use crate::{
     clock::BootId,
-    ids::{PublicName, RequestId},
+    ids::{PublicName, RequestId, SessionId},
     secret::{HandleDigest, LeaseDigest},
     session::{
-        event::Restart,
+        event::{About, Restart},
+        firewall::Firewall,
         index::Interner,
         spec::Spec,
         state::{
@@ -33,6 +35,7 @@ pub(in crate::storage) struct Decoder {
     pub(in crate::storage) incarnation: u64,
     specs: HashMap<Vec<u8>, Arc<Spec>>,
     peers: HashMap<Vec<u8>, Arc<Peer>>,
+    firewalls: HashMap<Bytes, Arc<Firewall>>,
 }
 
 /// Distinct shared parts remembered at most; beyond that they start afresh.
@@ -112,6 +115,10 @@ impl Decoder {
             }),
             labels: row.labels.map(|rows| labels_of(rows.labels)).transpose()?,
             rotated: row.rotated.as_ref().map(rotated_of).transpose()?,
+            lifted: row.lifted,
+            denials: row.denials,
+            predecessor: session_id_of(row.predecessor)?,
+            successor: session_id_of(row.successor)?,
         };
         let session = Session {
             seq,
@@ -124,9 +131,30 @@ impl Decoder {
             lease,
             expires: expires.map(|(boot, wall)| Deadline::new(boot, wall)),
             idle: NonZeroU32::new(row.idle),
+            firewall: self.firewall(&row.firewall, interner)?,
             extra: (extra != Extra::default()).then(|| Box::new(extra)),
         };
         Ok((session, live))
+    }
+
+    fn firewall(
+        &mut self,
+        bytes: &Bytes,
+        interner: &mut Interner,
+    ) -> Result<Option<Arc<Firewall>>, BadRow> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        if let Some(known) = self.firewalls.get(bytes) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        if self.firewalls.len() >= MAX_DISTINCT {
+            self.firewalls.clear();
+        }
+        let firewall = decode_firewall(bytes, interner)?;
+        let key = Bytes::copy_from_slice(bytes);
+        self.firewalls.insert(key, Arc::clone(&firewall));
+        Ok(Some(firewall))
     }
 
     fn lease(&mut self, row: &LeaseRow, interner: &mut Interner) -> Result<LeaseHold, BadRow> {
@@ -174,19 +202,27 @@ impl Decoder {
         } else {
             Some(self.session(seq, revision, &row.spec, &row.session, interner)?)
         };
-        Ok(DecodedEvent {
-            actor: Actor {
-                peer,
-                request_id: request_id_of(row.request_id)?,
-            },
-            session,
-            restart: row.restart.map(|restart| Restart {
+        let about = match (row.restart, row.denial, row.refinement) {
+            (Some(restart), ..) => About::Restart(Restart {
                 boot_id: BootId::new(&restart.boot_id),
                 incarnation: restart.incarnation,
                 live: restart.live,
                 first_seq: Seq(restart.first_seq),
                 base: Revision(restart.base),
             }),
+            (None, Some(denial), _) => About::Denial(Arc::new(denial_of(denial)?)),
+            (None, None, Some(refinement)) => {
+                About::Refinement(Arc::new(self.refinement_of(refinement, interner)?))
+            }
+            (None, None, None) => About::Session,
+        };
+        Ok(DecodedEvent {
+            actor: Actor {
+                peer,
+                request_id: request_id_of(row.request_id)?,
+            },
+            session,
+            about,
         })
     }
 }
@@ -202,7 +238,7 @@ fn cut(names: &str) -> Result<(&str, &str), BadRow> {
 pub(in crate::storage) struct DecodedEvent {
     pub(in crate::storage) actor: Actor,
     pub(in crate::storage) session: Option<(Session, Live)>,
-    pub(in crate::storage) restart: Option<Restart>,
+    pub(in crate::storage) about: About,
 }
 
 fn rotated_of(row: &RotatedRow) -> Result<Rotated, BadRow> {
@@ -217,6 +253,12 @@ fn request_id_of(text: Option<String>) -> Result<Option<RequestId>, BadRow> {
     text.map(|text| RequestId::parse(&text))
         .transpose()
         .map_err(|_| BadRow("a request id"))
+}
+
+fn session_id_of(text: Option<String>) -> Result<Option<SessionId>, BadRow> {
+    text.map(|text| SessionId::parse(&text))
+        .transpose()
+        .map_err(|_| BadRow("a session id"))
 }
 
 fn counters_of(row: Option<CountersRow>) -> Counters {

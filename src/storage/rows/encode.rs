@@ -8,13 +8,19 @@ use prost::Message;
 
 use super::{
     CountersRow, EventRow, LabelsRow, LeaseRow, PeerRow, ProcessRow, RecordRow, RestartRow,
-    RotatedRow, SessionRow, exit_number, reason_number, socket_number,
+    RotatedRow, SessionRow, exit_number,
+    firewall::{denial_row, encode_firewall},
+    reason_number, socket_number,
     spec::{encode_spec, label_rows},
 };
-use crate::session::{
-    event::Restart,
-    spec::Spec,
-    state::{Actor, Counters, Live, Peer, Record, Session},
+use crate::{
+    ids::SessionId,
+    session::{
+        event::About,
+        firewall::Firewall,
+        spec::Spec,
+        state::{Actor, Counters, Live, Peer, Record, Session},
+    },
 };
 
 /// Distinct shared parts remembered at most; beyond that they start afresh.
@@ -27,6 +33,7 @@ pub(in crate::storage) struct Encoder {
     pub(in crate::storage) incarnation: u64,
     specs: Remembered<Spec>,
     peers: Remembered<Peer>,
+    firewalls: Remembered<Firewall>,
 }
 
 /// Encodings by the address of what they encode, which they keep alive: an
@@ -109,6 +116,14 @@ impl Encoder {
             last_awake: live.last_awake,
             handle_used: live.handle_used,
             counters: counters_row(live.counters),
+            firewall: session
+                .firewall
+                .as_ref()
+                .map_or_else(Bytes::new, |it| self.firewalls.get(it, encode_firewall)),
+            lifted: session.lifted().to_vec(),
+            denials: session.denials(),
+            predecessor: name(extra.and_then(|extra| extra.predecessor.as_ref())),
+            successor: name(extra.and_then(|extra| extra.successor.as_ref())),
         };
         row.encode_to_vec().into()
     }
@@ -140,8 +155,20 @@ impl Encoder {
         actor: &Actor,
         spec: Bytes,
         session: Bytes,
-        restart: Option<&Restart>,
+        about: &About,
     ) -> Vec<u8> {
+        let restart = match about {
+            About::Restart(restart) => Some(restart),
+            _ => None,
+        };
+        let denial = match about {
+            About::Denial(denial) => Some(denial_row(denial)),
+            _ => None,
+        };
+        let refinement = match about {
+            About::Refinement(refinement) => Some(self.refinement_row(refinement)),
+            _ => None,
+        };
         let row = EventRow {
             peer: self.peer(&actor.peer),
             request_id: actor.request_id.as_ref().map(|id| id.as_str().to_owned()),
@@ -154,6 +181,8 @@ impl Encoder {
                 first_seq: restart.first_seq.0,
                 base: restart.base.0,
             }),
+            denial,
+            refinement,
         };
         row.encode_to_vec()
     }
@@ -167,6 +196,10 @@ fn encode_peer(peer: &Peer) -> Vec<u8> {
         socket: socket_number(peer.socket),
     };
     row.encode_to_vec()
+}
+
+fn name(id: Option<&SessionId>) -> Option<String> {
+    id.map(|id| id.as_str().to_owned())
 }
 
 fn counters_row(counters: Counters) -> Option<CountersRow> {

@@ -134,7 +134,7 @@ fn a_newer_registry_is_named_with_both_versions() {
             error,
             OpenError::Newer {
                 found: 9,
-                known: 1,
+                known: 2,
                 ..
             }
         ),
@@ -199,7 +199,7 @@ fn only_what_is_bad_data_says_so() {
         OpenError::Newer {
             path: path(),
             found: 2,
-            known: 1,
+            known: 2,
         },
         OpenError::Corrupt(path(), "how".to_owned()),
         OpenError::WrongKey(path()),

@@ -10,7 +10,7 @@ use crate::{
     ids::{PublicName, RequestId, SessionId},
     secret::{HandleDigest, LeaseDigest},
     session::{
-        event::{Event, EventKind, Restart},
+        event::{About, Event, EventKind, Restart},
         spec::{
             IdentityEvidence, Labels, PcacPolicy, PointerOnlyWaiver, Role, SovereigntyMode, Spec,
         },
@@ -149,6 +149,7 @@ pub(super) fn bare(seq: u64, revision: u64) -> Session {
         lease: None,
         expires: None,
         idle: None,
+        firewall: None,
         extra: None,
     }
 }
@@ -168,6 +169,7 @@ fn full(seq: u64, revision: u64) -> Session {
             request_id: request_id("rotate-1"),
             until: NOW.boot + 60_000,
         }),
+        ..Extra::default()
     };
     Session {
         names: Names::new(&format!("full-{seq}"), "WORK 2", "episode-2").unwrap(),
@@ -262,7 +264,7 @@ pub(super) fn event(session: &Session, live: Live, kind: EventKind, at: u64) -> 
         actor: actor(None),
         session: Some(Arc::new(session.clone())),
         live,
-        restart: None,
+        about: About::Session,
         encoded: OnceLock::new(),
     }
 }
@@ -279,7 +281,7 @@ pub(super) fn restarted(revision: u64, base: u64, at: u64) -> Event {
         },
         session: None,
         live: Live::default(),
-        restart: Some(Restart {
+        about: About::Restart(Restart {
             boot_id: boot(),
             incarnation: 3,
             live: 2,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use rusqlite::{Connection, types::ValueRef};
 
-use super::{Home, events, key, mode, sample, sessions, told};
+use super::{Home, events, firewall, key, mode, sample, sessions, told};
 use crate::{
     session::store::Store,
     storage::{
@@ -17,6 +17,9 @@ use crate::{
 /// The first released schema with the sample in it. Never changed: today's
 /// program must read what that program wrote.
 const SCHEMA_1: &str = include_str!("../../../tests/data/schema-1.sql");
+
+/// The second, with what the context firewall keeps.
+const SCHEMA_2: &str = include_str!("../../../tests/data/schema-2.sql");
 
 /// Loads a dump into a registry file.
 fn loaded(dump: &str) -> Home {
@@ -42,7 +45,14 @@ fn dump(connection: &Connection) -> String {
     for sql in tables.unwrap() {
         writeln!(text, "{};", sql.unwrap()).unwrap();
     }
-    for (table, order) in [("meta", "name"), ("session", "seq"), ("event", "revision")] {
+    for (table, order) in [
+        ("meta", "name"),
+        ("session", "seq"),
+        ("event", "revision"),
+        ("manifest", "number"),
+        ("refinement", "id"),
+        ("refining", "work"),
+    ] {
         rows(connection, table, order, &mut text);
     }
     text
@@ -75,6 +85,7 @@ fn rows(connection: &Connection, table: &str, order: &str, text: &mut String) {
 /// The sample as today's program writes it.
 fn written_today() -> String {
     let home = Home::with_sample();
+    firewall::append(&mut home.open());
     let connection = Connection::open(home.registry()).unwrap();
     let id = "UPDATE meta SET value = 'R-frozen' WHERE name = 'registry_id'";
     connection.execute(id, []).unwrap();
@@ -108,8 +119,15 @@ fn every_session_and_event_of_the_first_schema_reads_back() {
 #[test]
 fn what_is_written_today_is_the_newest_frozen_schema() {
     let today = written_today();
-    assert_eq!(migrate::newest(), 1, "freeze the new schema beside the old");
-    assert!(today == SCHEMA_1, "rows changed; today they are:\n{today}");
+    assert_eq!(migrate::newest(), 2, "freeze the new schema beside the old");
+    assert!(today == SCHEMA_2, "rows changed; today they are:\n{today}");
+}
+
+#[test]
+fn what_the_firewall_keeps_in_the_second_schema_reads_back() {
+    let home = loaded(SCHEMA_2);
+    let mut journal = Journal::open(&home.files(), &key()).unwrap();
+    firewall::is_there(&mut journal);
 }
 
 /// Swaps the tags of two fields in every session, as a change of the row types
@@ -127,8 +145,8 @@ fn a_row_whose_tags_were_changed_is_noticed() {
         decoded.map(|(read, _)| read)
     };
     assert_eq!(read(&body).unwrap(), session);
-    // Field 1, the names, becomes field 18, which nobody knows.
-    let mut moved = vec![0x92, 0x01];
+    // Field 1, the names, becomes field 99, which nobody knows.
+    let mut moved = vec![0x9a, 0x06];
     moved.extend(&body[1..]);
     assert!(read(&moved).map_or(true, |read| read != session));
 }
