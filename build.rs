@@ -13,7 +13,9 @@ const SECRET_BEARING: [&str; 5] = [
     ".episoded.session.v1.TerminateSessionsRequest.selector",
 ];
 
-const PROTOS: [&str; 2] = [
+const PROTOS: [&str; 4] = [
+    "proto/episoded/manifest/v1/manifest.proto",
+    "proto/episoded/firewall/v1/firewall.proto",
     "proto/episoded/session/v1/session.proto",
     "proto/episoded/admin/v1/admin.proto",
 ];
@@ -25,6 +27,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".episoded.admin.v1.BackupResponse")
+        .bytes(".episoded.firewall.v1.ReadFileResponse")
+        .boxed(".episoded.session.v1.RegisterSessionRequest.manifest.inline_manifest")
         .btree_map(".")
         .skip_debug(SECRET_BEARING)
         .compile_fds(descriptors)?;

@@ -56,6 +56,8 @@ pub struct Live {
     pub event_retention: Duration,
     /// Past events at most.
     pub max_events: u64,
+    /// Entries of a manifest at most.
+    pub max_manifest_entries: u64,
     /// Other users of session.sock.
     pub session_uids: UidSet,
     /// Other users of operator.sock.
@@ -71,6 +73,7 @@ impl Default for Live {
             terminated_ttl: Duration::from_mins(5),
             event_retention: Duration::from_hours(7 * 24),
             max_events: 5_000_000,
+            max_manifest_entries: 10_000,
             session_uids: UidSet::default(),
             operator_uids: UidSet::default(),
         }

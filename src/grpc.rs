@@ -10,6 +10,7 @@ pub mod admin;
 pub mod caller;
 mod convert;
 pub mod dispatch;
+pub mod firewall;
 pub mod policy;
 pub mod services;
 pub mod session;

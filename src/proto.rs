@@ -1,29 +1,49 @@
 //! The generated protobuf types, services and descriptors.
 //!
-//! Owns nothing but the code that `build.rs` generates, and the `Debug` of the
-//! messages that carry a credential, which never prints one.
+//! Owns nothing but the code that `build.rs` generates, the `Debug` of the
+//! messages that carry a credential, which never prints one, and the conversion of
+//! manifests, which the daemon and the CLI share.
 
-/// `episoded.session.v1`.
-pub mod session {
-    #![allow(missing_docs, reason = "generated from the proto, which is documented")]
+pub mod manifests;
+
+/// As the packages lie: generated code finds its neighbours by `super`.
+mod packages {
+    #![allow(
+        missing_docs,
+        reason = "generated from the protos, which are documented"
+    )]
     #![allow(
         clippy::all,
         clippy::pedantic,
         reason = "generated code keeps its own style"
     )]
-    tonic::include_proto!("episoded.session.v1");
+
+    macro_rules! package {
+        ($($name:ident = $package:literal;)*) => {
+            $(pub mod $name {
+                pub mod v1 {
+                    tonic::include_proto!($package);
+                }
+            })*
+        };
+    }
+
+    package! {
+        admin = "episoded.admin.v1";
+        firewall = "episoded.firewall.v1";
+        manifest = "episoded.manifest.v1";
+        session = "episoded.session.v1";
+    }
 }
 
 /// `episoded.admin.v1`.
-pub mod admin {
-    #![allow(missing_docs, reason = "generated from the proto, which is documented")]
-    #![allow(
-        clippy::all,
-        clippy::pedantic,
-        reason = "generated code keeps its own style"
-    )]
-    tonic::include_proto!("episoded.admin.v1");
-}
+pub use packages::admin::v1 as admin;
+/// `episoded.firewall.v1`.
+pub use packages::firewall::v1 as firewall;
+/// `episoded.manifest.v1`.
+pub use packages::manifest::v1 as manifest;
+/// `episoded.session.v1`.
+pub use packages::session::v1 as session;
 
 /// Every file descriptor the daemon serves, as an encoded `FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -59,6 +59,10 @@ reasons! {
     InvalidSessionId = "INVALID_SESSION_ID", INVALID_ARGUMENT, 65;
     /// A deadline or duration is out of range.
     InvalidTtl = "INVALID_TTL", INVALID_ARGUMENT, 65;
+    /// The path is not one.
+    InvalidPath = "INVALID_PATH", INVALID_ARGUMENT, 65;
+    /// The manifest has faults; each is named.
+    InvalidManifest = "INVALID_MANIFEST", INVALID_ARGUMENT, 65;
     /// The page token is not one of this list and filter.
     InvalidPageToken = "INVALID_PAGE_TOKEN", INVALID_ARGUMENT, 65;
     /// Unknown, revoked, expired or ended handle: one answer for all.
@@ -67,10 +71,30 @@ reasons! {
     OperatorOnly = "OPERATOR_ONLY", PERMISSION_DENIED, 77;
     /// The socket belongs to a daemon of another user.
     PeerMismatch = "PEER_MISMATCH", PERMISSION_DENIED, 77;
+    /// A read outside the manifest.
+    ContextMiss = "CONTEXT_MISS", PERMISSION_DENIED, 77;
+    /// The class of tools is not allowed, or it is no known request.
+    ToolNotAllowed = "TOOL_NOT_ALLOWED", PERMISSION_DENIED, 77;
+    /// A write outside what is writable.
+    WritePathNotAllowed = "WRITE_PATH_NOT_ALLOWED", PERMISSION_DENIED, 77;
+    /// No rule fits the command.
+    CommandNotAllowed = "COMMAND_NOT_ALLOWED", PERMISSION_DENIED, 77;
+    /// The content is not the pinned one.
+    ContentHashMismatch = "CONTENT_HASH_MISMATCH", PERMISSION_DENIED, 77;
+    /// The entry is only for readers that show its hash.
+    ContentHashRequired = "CONTENT_HASH_REQUIRED", PERMISSION_DENIED, 77;
+    /// Not in its exact list.
+    ToolArgsNotAllowed = "TOOL_ARGS_NOT_ALLOWED", PERMISSION_DENIED, 77;
     /// No such session.
     SessionNotFound = "SESSION_NOT_FOUND", NOT_FOUND, 66;
     /// No such process to bind to.
     ProcessNotFound = "PROCESS_NOT_FOUND", NOT_FOUND, 66;
+    /// No manifest of that hash is stored.
+    ManifestNotFound = "MANIFEST_NOT_FOUND", NOT_FOUND, 66;
+    /// No such refinement.
+    RefinementNotFound = "REFINEMENT_NOT_FOUND", NOT_FOUND, 66;
+    /// The file is allowed and not there.
+    FileNotFound = "FILE_NOT_FOUND", NOT_FOUND, 66;
     /// The session id is taken, by a live or a remembered session.
     SessionExists = "SESSION_EXISTS", ALREADY_EXISTS, 65;
     /// The request id was used with another body.
@@ -85,12 +109,28 @@ reasons! {
     LeaseHeld = "LEASE_HELD", FAILED_PRECONDITION, 6;
     /// The work id has a live session already.
     WorkBusy = "WORK_BUSY", FAILED_PRECONDITION, 6;
+    /// The session was registered without a firewall.
+    NoFirewall = "NO_FIREWALL", FAILED_PRECONDITION, 6;
+    /// The work id has had its refinements.
+    MaxRefinementsExceeded = "MAX_REFINEMENTS_EXCEEDED", FAILED_PRECONDITION, 6;
+    /// Another answer was faster; its successor goes on.
+    RefinementAnswered = "REFINEMENT_ANSWERED", FAILED_PRECONDITION, 6;
+    /// The refinement was declined or has expired.
+    RefinementClosed = "REFINEMENT_CLOSED", FAILED_PRECONDITION, 6;
+    /// What is allowed there is a directory, a device, a link: no plain file.
+    NotAFile = "NOT_A_FILE", FAILED_PRECONDITION, 6;
+    /// The file cannot be read, or not safely on this host.
+    FileUnreadable = "FILE_UNREADABLE", FAILED_PRECONDITION, 6;
     /// A backup runs already.
     BackupRunning = "BACKUP_RUNNING", FAILED_PRECONDITION, 6;
     /// The session changed since the etag was read.
     StaleEtag = "STALE_ETAG", ABORTED, 75;
     /// The registry is full.
     SessionQuota = "SESSION_QUOTA", RESOURCE_EXHAUSTED, 75;
+    /// As many manifests are stored as may be.
+    ManifestQuota = "MANIFEST_QUOTA", RESOURCE_EXHAUSTED, 75;
+    /// The file is over the limit.
+    FileTooLarge = "FILE_TOO_LARGE", RESOURCE_EXHAUSTED, 75;
     /// The caller is too fast, or the daemon too busy.
     RateLimited = "RATE_LIMITED", RESOURCE_EXHAUSTED, 75;
     /// The disk is full; reads go on.

@@ -7,15 +7,19 @@
 //! of gRPC, SQLite or configuration files.
 
 pub mod batch;
+pub mod denials;
 pub mod error;
 pub mod event;
 pub mod expiry;
 pub mod feed;
 pub mod filter;
+pub mod firewall;
 pub mod index;
 pub mod limits;
+pub mod manifests;
 pub mod operation;
 pub mod recovery;
+pub mod refinement;
 pub mod requests;
 pub mod service;
 pub mod spec;

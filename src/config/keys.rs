@@ -111,7 +111,7 @@ impl Key {
 }
 
 /// Every key, in the order in which people want to read them.
-pub(super) static KEYS: [Key; 20] = [
+pub(super) static KEYS: [Key; 21] = [
     Key {
         name: "runtime_dir",
         default: "$XDG_RUNTIME_DIR/episoded",
@@ -269,6 +269,17 @@ pub(super) static KEYS: [Key; 20] = [
         live: true,
         assign: |to, raw| raw.count(COUNT).map(|count| to.live.max_events = count),
         show: |of| Some(of.live.max_events.to_string()),
+    },
+    Key {
+        name: "max_manifest_entries",
+        default: "10000",
+        meaning: "Files that a manifest can list.",
+        live: true,
+        assign: |to, raw| {
+            raw.count(COUNT)
+                .map(|count| to.live.max_manifest_entries = count)
+        },
+        show: |of| Some(of.live.max_manifest_entries.to_string()),
     },
     Key {
         name: "call_timeout",

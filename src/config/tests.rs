@@ -351,7 +351,7 @@ fn the_documented_defaults_are_the_defaults() {
         };
         assert_eq!(table[doc.key], default["x"], "{}", doc.key);
     }
-    assert_eq!(Config::keys().count(), 20);
+    assert_eq!(Config::keys().count(), 21);
 }
 
 #[test]
@@ -370,7 +370,8 @@ fn the_live_keys_are_those_that_sighup_promises() {
             "max_terminated",
             "terminated_ttl",
             "event_retention",
-            "max_events"
+            "max_events",
+            "max_manifest_entries"
         ]
     );
     assert!(Config::keys().all(|key| key.env == format!("EPISODED_{}", key.key.to_uppercase())));

@@ -399,6 +399,7 @@ fn limits(config: &Config) -> Limits {
         terminated_ttl,
         event_retention,
         max_events,
+        max_manifest_entries,
         ..
     } = config.live;
     Limits {
@@ -408,6 +409,7 @@ fn limits(config: &Config) -> Limits {
         terminated_ttl,
         event_retention,
         max_events,
+        max_manifest_entries: usize::try_from(max_manifest_entries).unwrap_or(usize::MAX),
     }
 }
 

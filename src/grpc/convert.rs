@@ -2,5 +2,6 @@
 
 pub(super) mod fields;
 pub(super) mod filter;
+pub(super) mod firewall;
 pub(super) mod request;
 pub(super) mod show;

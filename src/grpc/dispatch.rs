@@ -30,7 +30,7 @@ use crate::{
 
 use super::{
     caller::{Caller, Own},
-    policy::{self, Method, OnSession, Service},
+    policy::{self, Method, OnSession},
     services::Services,
     status::{self, Refusal, handle_not_accepted},
 };
@@ -137,12 +137,7 @@ impl Dispatcher {
     /// A call that comes while the registry is recovered waits for it: under socket
     /// activation the first call is what starts the daemon.
     async fn wait_for_recovery(&self, path: &str) {
-        let needs_it = |method: &Method| {
-            matches!(
-                method.service,
-                Service::Session | Service::Watch | Service::Admin
-            )
-        };
+        let needs_it = |method: &Method| method.service.is_ours();
         if policy::find(path).is_some_and(needs_it) && !self.draining.load(Ordering::Relaxed) {
             let recovered = self.services.recovered();
             let _ = tokio::time::timeout(self.call_timeout, recovered).await;
@@ -161,10 +156,7 @@ impl Dispatcher {
         if before >= MAX_IN_PROGRESS {
             return Err(status::busy());
         }
-        if !matches!(
-            method.service,
-            Service::Session | Service::Watch | Service::Admin
-        ) {
+        if !method.service.is_ours() {
             return Ok(Admitted {
                 method,
                 caller: None,

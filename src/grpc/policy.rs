@@ -8,6 +8,8 @@ pub enum Service {
     Session,
     /// `WatchSessions` of the same service.
     Watch,
+    /// `episoded.firewall.v1.FirewallService`.
+    Firewall,
     /// `episoded.admin.v1.AdminService`.
     Admin,
     /// `grpc.health.v1.Health`.
@@ -72,6 +74,12 @@ macro_rules! session {
     };
 }
 
+macro_rules! firewall {
+    ($name:literal) => {
+        concat!("/episoded.firewall.v1.FirewallService/", $name)
+    };
+}
+
 macro_rules! admin {
     ($name:literal) => {
         concat!("/episoded.admin.v1.AdminService/", $name)
@@ -79,7 +87,7 @@ macro_rules! admin {
 }
 
 use OnSession::{IfConfigured, Open, Refused, WithHandle};
-use Service::{Admin, Health, ReflectionV1, ReflectionV1Alpha, Session, Watch};
+use Service::{Admin, Firewall, Health, ReflectionV1, ReflectionV1Alpha, Session, Watch};
 
 /// Every method that is served.
 pub const METHODS: &[Method] = &[
@@ -102,6 +110,17 @@ pub const METHODS: &[Method] = &[
     method(session!("RemoveSession"), Session, Refused),
     stream(session!("WatchSessions"), Watch, Refused),
     method(session!("ListEvents"), Session, Refused),
+    method(firewall!("CheckToolRequest"), Firewall, WithHandle),
+    stream(firewall!("CheckToolRequests"), Firewall, WithHandle),
+    stream(firewall!("ReadFile"), Firewall, WithHandle),
+    method(firewall!("ListAllowed"), Firewall, WithHandle),
+    method(firewall!("GetManifest"), Firewall, WithHandle),
+    method(firewall!("ExplainRequest"), Firewall, WithHandle),
+    method(firewall!("PutManifest"), Firewall, Refused),
+    method(firewall!("ListRefinements"), Firewall, Refused),
+    stream(firewall!("WatchRefinements"), Firewall, Refused),
+    method(firewall!("ReissueContext"), Firewall, Refused),
+    method(firewall!("DeclineRefinement"), Firewall, Refused),
     method(admin!("GetServerInfo"), Admin, Refused),
     stream(admin!("Backup"), Admin, Refused),
     method(admin!("Shutdown"), Admin, Refused),
@@ -119,6 +138,17 @@ pub const METHODS: &[Method] = &[
         IfConfigured,
     ),
 ];
+
+impl Service {
+    /// Whether it is about the registry, and so waits for its recovery and knows
+    /// its callers.
+    pub fn is_ours(self) -> bool {
+        match self {
+            Self::Session | Self::Watch | Self::Firewall | Self::Admin => true,
+            Self::Health | Self::ReflectionV1 | Self::ReflectionV1Alpha => false,
+        }
+    }
+}
 
 /// The row of a path.
 pub fn find(path: &str) -> Option<&'static Method> {

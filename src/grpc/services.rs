@@ -17,12 +17,15 @@ use tower_service::Service as _;
 use crate::proto::{
     DESCRIPTORS,
     admin::admin_service_server::{AdminServiceServer, SERVICE_NAME as ADMIN_SERVICE},
+    firewall::firewall_service_server::{FirewallServiceServer, SERVICE_NAME as FIREWALL_SERVICE},
     session::session_service_server::{SERVICE_NAME as SESSION_SERVICE, SessionServiceServer},
 };
 
 use crate::session::service::Sessions;
 
-use super::{admin::AdminApi, policy::Service, session::SessionApi, status, watch};
+use super::{
+    admin::AdminApi, firewall::FirewallApi, policy::Service, session::SessionApi, status, watch,
+};
 
 /// Bytes of a request on operator.sock: a thousand registrations fit.
 const OPERATOR_MESSAGE: usize = 4 * 1024 * 1024;
@@ -63,7 +66,7 @@ impl Health {
         } else {
             ServingStatus::NotServing
         };
-        for service in ["", SESSION_SERVICE, ADMIN_SERVICE] {
+        for service in ["", SESSION_SERVICE, FIREWALL_SERVICE, ADMIN_SERVICE] {
             self.0.set_service_status(service, status).await;
         }
     }
@@ -80,6 +83,7 @@ pub struct Services {
 struct Ready {
     api: SessionApi,
     session: SessionServiceServer<SessionApi>,
+    firewall: FirewallServiceServer<FirewallApi>,
     admin: AdminServiceServer<AdminApi>,
 }
 
@@ -108,6 +112,9 @@ impl Services {
         let session = SessionServiceServer::new(apis.session.clone())
             .max_decoding_message_size(self.message)
             .max_encoding_message_size(ANSWER);
+        let firewall = FirewallServiceServer::new(FirewallApi::new(apis.session.clone()))
+            .max_decoding_message_size(self.message)
+            .max_encoding_message_size(ANSWER);
         let admin = AdminServiceServer::new(apis.admin.clone())
             .max_decoding_message_size(self.message)
             .max_encoding_message_size(ANSWER);
@@ -115,6 +122,7 @@ impl Services {
         let _ = self.ready.set(Ready {
             api,
             session,
+            firewall,
             admin,
         });
     }
@@ -139,11 +147,12 @@ impl Services {
         let Ok(response) = match (service, self.ready.get(), &self.reflection) {
             (Service::Session, Some(ready), _) => ready.session.clone().call(request).await,
             (Service::Watch, Some(ready), _) => Ok(watch::serve(&ready.api, request).await),
+            (Service::Firewall, Some(ready), _) => ready.firewall.clone().call(request).await,
             (Service::Admin, Some(ready), _) => ready.admin.clone().call(request).await,
             (Service::Health, ..) => self.health.clone().call(request).await,
             (Service::ReflectionV1, _, Some((v1, _))) => v1.clone().call(request).await,
             (Service::ReflectionV1Alpha, _, Some((_, alpha))) => alpha.clone().call(request).await,
-            (Service::Session | Service::Watch | Service::Admin, None, _) => {
+            (Service::Session | Service::Watch | Service::Firewall | Service::Admin, None, _) => {
                 Ok(tonic::Status::from(status::not_serving()).into_http())
             }
             (Service::ReflectionV1 | Service::ReflectionV1Alpha, _, None) => {

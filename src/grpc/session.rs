@@ -66,6 +66,7 @@ impl SessionApi {
             node: &self.node,
             registry_id: self.sessions.registry_id().as_str(),
             index: self.sessions.index(),
+            manifests: self.sessions.manifests(),
         }
     }
 

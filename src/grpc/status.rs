@@ -13,9 +13,10 @@ use crate::{
     reason::{DOMAIN, Reason},
     session::{
         error::{
-            BindError, CallError, LeaseError, RegisterError, RemoveError, ResumeError, RotateError,
-            TargetError,
+            BindError, CallError, CheckError, LeaseError, ManifestError, RefinementError,
+            RegisterError, ReissueError, RemoveError, ResumeError, RotateError, TargetError,
         },
+        refinement::RefinementState,
         service::EventsError,
         state::Session,
         store::ReadError,
@@ -272,10 +273,80 @@ impl IntoRefusal for RegisterError {
                 format!("work {} has a live session already", session.work_id()),
             )
             .with("session_id", session.id()),
-            Self::Quota { limit } => {
-                let full = format!("{limit} sessions are live, the limit");
-                Refusal::new(Reason::SessionQuota, &*full).quota("sessions", &full)
+            Self::Quota { limit } => quota(limit),
+            Self::Manifest(error) => error.into_refusal(""),
+        }
+    }
+}
+
+fn quota(limit: usize) -> Refusal {
+    let full = format!("{limit} sessions are live, the limit");
+    Refusal::new(Reason::SessionQuota, &*full).quota("sessions", &full)
+}
+
+impl IntoRefusal for ManifestError {
+    fn into_refusal(self, name: &str) -> Refusal {
+        match self {
+            Self::NotFound => Refusal::new(
+                Reason::ManifestNotFound,
+                "no manifest of that hash is stored: store it with PutManifest",
+            )
+            .about("manifest", name),
+            Self::Quota => {
+                let full = "as many manifests are stored as may be";
+                Refusal::new(Reason::ManifestQuota, full).quota("manifests", full)
             }
+        }
+    }
+}
+
+impl IntoRefusal for RefinementError {
+    fn into_refusal(self, name: &str) -> Refusal {
+        match self {
+            Self::NotFound => {
+                Refusal::new(Reason::RefinementNotFound, format!("no refinement {name}"))
+                    .about("refinement", name)
+            }
+            Self::Answered(successor) => Refusal::new(
+                Reason::RefinementAnswered,
+                format!("refinement {name} was answered: session {successor} goes on"),
+            )
+            .with("successor_session_id", successor.as_str()),
+            Self::Closed(refinement) => {
+                let how = match refinement.state {
+                    RefinementState::Declined(_) => "was declined",
+                    _ => "has expired",
+                };
+                Refusal::new(Reason::RefinementClosed, format!("refinement {name} {how}"))
+            }
+        }
+    }
+}
+
+impl IntoRefusal for ReissueError {
+    fn into_refusal(self, name: &str) -> Refusal {
+        match self {
+            Self::Refinement(error) => error.into_refusal(name),
+            Self::Manifest(error) => error.into_refusal(""),
+            Self::Exists => {
+                Refusal::new(Reason::SessionExists, "a session of that id exists already")
+            }
+            Self::RequestReused => reused(),
+            Self::Forgotten => RegisterError::Forgotten.into_refusal(name),
+            Self::Quota { limit } => quota(limit),
+        }
+    }
+}
+
+impl IntoRefusal for CheckError {
+    fn into_refusal(self, name: &str) -> Refusal {
+        match self {
+            Self::Target(error) => error.into_refusal(name),
+            Self::NoFirewall => Refusal::new(
+                Reason::NoFirewall,
+                "the session was registered without a firewall: mode AUDIT or CONSUME gives it one",
+            ),
+            Self::NoManifest => internal(),
         }
     }
 }

@@ -1,13 +1,19 @@
 //! The context firewall: real files, real shells, real sessions.
 
 mod bypass;
+mod denials;
+mod equipment;
 mod files;
+mod manifests;
 mod oracle;
 mod race;
+mod reads;
+mod refinements;
 mod rules;
 mod second;
 mod shells;
 mod strings;
+mod vectors;
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -172,6 +172,7 @@ impl NewSession {
             allow_eviction: self.allow_eviction,
             exclusive_work: self.exclusive,
             request_id: self.request_id.unwrap_or_default(),
+            ..RegisterSessionRequest::default()
         })
     }
 }

@@ -146,5 +146,11 @@ fn kind(number: i32) -> Option<EventKind> {
         Wire::Removed => EventKind::Removed,
         Wire::Recovered => EventKind::Recovered,
         Wire::Restarted => EventKind::Restarted,
+        Wire::Denied => EventKind::Denied,
+        Wire::PinLifted => EventKind::PinLifted,
+        Wire::RefinementRequested => EventKind::RefinementRequested,
+        Wire::RefinementAnswered => EventKind::RefinementAnswered,
+        Wire::RefinementDeclined => EventKind::RefinementDeclined,
+        Wire::RefinementExpired => EventKind::RefinementExpired,
     })
 }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::{
     grpc::{
         caller::Caller,
-        convert::{fields, filter as convert_filter},
+        convert::{fields, filter as convert_filter, firewall},
         status::{Refusal, Violations},
     },
     ids::{PublicName, SessionId},
@@ -69,6 +69,9 @@ pub(crate) fn register(
         .idle_timeout
         .and_then(|idle| fields::idle_timeout(idle, &mut bad));
     let (allow_eviction, exclusive_work) = (request.allow_eviction, request.exclusive_work);
+    let reset_refinements = request.reset_refinements;
+    let max_entries = sessions.limits().max_manifest_entries;
+    let firewall = firewall::guard(&mut request, max_entries, &mut bad);
     let spec = spec(request, &mut bad);
     let parsed = work.zip(id).zip(spec).map(|((work, id), spec)| {
         let handle = Handle::random();
@@ -84,6 +87,8 @@ pub(crate) fn register(
             idle,
             allow_eviction,
             exclusive_work,
+            firewall,
+            reset_refinements,
             handle,
             digest,
             call,

@@ -4,12 +4,15 @@ use prost_types::Timestamp;
 
 use crate::{
     grpc::convert::request::duration,
+    ids::SessionId,
     proto::session as pb,
     secret::Handle,
     session::{
-        event::{Event, EventKind},
+        event::{About, Event, EventKind},
         filter::{LeaseState, lease_state},
+        firewall::Firewall,
         index::{Index, View},
+        manifests::Manifests,
         spec::{IdentityEvidence, Labels, PcacPolicy, Role, SovereigntyMode},
         state::{
             Actor, Counters, ExitClassification, Peer, Record, Revision, Session, Socket, Status,
@@ -24,6 +27,7 @@ pub(crate) struct Shower<'a> {
     pub(crate) node: &'a str,
     pub(crate) registry_id: &'a str,
     pub(crate) index: &'a Index,
+    pub(crate) manifests: &'a Manifests,
 }
 
 impl Shower<'_> {
@@ -81,7 +85,33 @@ impl Shower<'_> {
             registry_id: self.registry_id.to_owned(),
             termination: session.record().map(record),
             registrant: Some(peer(&session.registrant)),
+            firewall: session.firewall.as_ref().map(|it| {
+                let lifted = self.lifted_paths(it, session);
+                super::firewall::firewall(it, session, lifted)
+            }),
+            predecessor_session_id: name(
+                session.extra.as_ref().and_then(|e| e.predecessor.as_ref()),
+            ),
+            successor_session_id: name(session.extra.as_ref().and_then(|e| e.successor.as_ref())),
         }
+    }
+
+    /// What the lifted entries are called; nothing once the manifest is dropped.
+    fn lifted_paths(&self, firewall: &Firewall, session: &Session) -> Vec<String> {
+        if session.lifted().is_empty() {
+            return Vec::new();
+        }
+        let Some(manifest) = self.manifests.find(&firewall.manifest.hash) else {
+            return Vec::new();
+        };
+        let path = |at: &u32| {
+            manifest
+                .entries()
+                .get(*at as usize)
+                .map(|e| e.path.as_str())
+        };
+        let paths = session.lifted().iter().filter_map(path);
+        paths.map(str::to_owned).collect()
     }
 
     /// A session with the handle that was just made for it.
@@ -110,11 +140,16 @@ impl Shower<'_> {
             session,
             creation_labels: view.map_or_else(Default::default, |v| labels(&v.session.spec.labels)),
             node: self.node.to_owned(),
-            restart: event.restart.as_ref().map(|restart| pb::Restart {
+            restart: event.restart().map(|restart| pb::Restart {
                 boot_id: restart.boot_id.as_str().to_owned(),
                 incarnation: restart.incarnation,
                 live: restart.live,
             }),
+            denial: match &event.about {
+                About::Denial(denial) => Some(super::firewall::denial(denial)),
+                _ => None,
+            },
+            refinement: event.refinement().map(|it| super::firewall::refinement(it)),
         }
     }
 }
@@ -134,7 +169,11 @@ pub(crate) fn timestamp(millis: u64) -> Timestamp {
     }
 }
 
-fn labels(labels: &Labels) -> std::collections::BTreeMap<String, String> {
+fn name(id: Option<&SessionId>) -> String {
+    id.map_or_else(String::new, |id| id.as_str().to_owned())
+}
+
+pub(crate) fn labels(labels: &Labels) -> std::collections::BTreeMap<String, String> {
     labels
         .iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -260,5 +299,11 @@ fn kind(kind: EventKind) -> pb::EventKind {
         EventKind::Removed => pb::EventKind::Removed,
         EventKind::Recovered => pb::EventKind::Recovered,
         EventKind::Restarted => pb::EventKind::Restarted,
+        EventKind::Denied => pb::EventKind::Denied,
+        EventKind::PinLifted => pb::EventKind::PinLifted,
+        EventKind::RefinementRequested => pb::EventKind::RefinementRequested,
+        EventKind::RefinementAnswered => pb::EventKind::RefinementAnswered,
+        EventKind::RefinementDeclined => pb::EventKind::RefinementDeclined,
+        EventKind::RefinementExpired => pb::EventKind::RefinementExpired,
     }
 }

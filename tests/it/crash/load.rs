@@ -132,18 +132,18 @@ fn lease(owner: usize) -> String {
 impl Worker {
     /// Works until the connection breaks.
     pub async fn run(mut self) {
-        while self.step().await.is_ok() {}
+        while Box::pin(self.step()).await.is_ok() {}
     }
 
     async fn step(&mut self) -> Result<(), CutOff> {
         let target = self.target();
         let crowded = self.live_count() > LIVE_PER_CLIENT;
         let Some(target) = target else {
-            return self.register().await;
+            return Box::pin(self.register()).await;
         };
         match self.random.below(100) {
             _ if crowded => self.terminate(&target).await,
-            0..22 => self.register().await,
+            0..22 => Box::pin(self.register()).await,
             22..32 => self.register_batch().await,
             32..42 => self.bind(&target).await,
             42..48 => self.renew().await,
@@ -256,7 +256,7 @@ impl Worker {
         let operation = vec![(request.session_id.clone(), change)];
         let mut operator = self.operator.clone();
         let call = operator.register_session(request.clone());
-        match self.change(&operation, call).await {
+        match Box::pin(self.change(&operation, call)).await {
             Ok(answer) => {
                 self.registered(&operation[0], answer);
                 Ok(())
@@ -302,7 +302,7 @@ impl Worker {
         requests.push(taken);
         let mut operator = self.operator.clone();
         let call = operator.register_sessions(pb::RegisterSessionsRequest { requests });
-        let answer = match self.change(&operation, call).await {
+        let answer = match Box::pin(self.change(&operation, call)).await {
             Ok(answer) => answer,
             Err(cut_off) => {
                 for request in good {

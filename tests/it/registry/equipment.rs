@@ -26,6 +26,7 @@ use episoded::session::state::{
 };
 use episoded::session::store::{
     AppendError, BackupProgress, Change, Meta, Order, PastRequest, ReadError, Start, Store, Stored,
+    StoredFirewall,
 };
 use episoded::session::writer::Ended;
 use episoded::storage::{Files, Journal, read_or_make_key};
@@ -131,6 +132,10 @@ impl Store for Faulty {
         visit: &mut dyn FnMut(Stored),
     ) -> Result<(), ReadError> {
         self.journal.load(boot, interner, visit)
+    }
+
+    fn firewall(&mut self, interner: &mut Interner) -> Result<StoredFirewall, ReadError> {
+        self.journal.firewall(interner)
     }
 
     fn requests(
@@ -383,6 +388,8 @@ pub fn registration(sessions: &Sessions, id: &str, work: &str) -> Register {
         idle: None,
         allow_eviction: false,
         exclusive_work: false,
+        firewall: None,
+        reset_refinements: false,
         handle,
         digest,
         call: call(),

@@ -56,7 +56,7 @@ const TABLE: &[Row] = &[
     row("paths", &[], &[]),
     row("config", &["paths", "telemetry"], &["toml"]),
     row("telemetry", &[], &[]),
-    row("proto", &[], WIRE),
+    row("proto", &["firewall"], WIRE),
     row("authority", &[], &[]),
     row("firewall", &["clock", "ids", "secret"], &[]),
     row(

@@ -1,0 +1,148 @@
+//! Decisions: one, or a stream of them.
+
+use std::time::Duration;
+
+use tokio::time::{Interval, MissedTickBehavior};
+use tokio_stream::Stream;
+use tonic::{Status, Streaming};
+
+use super::{FirewallApi, actor, convert};
+use crate::{
+    grpc::{
+        caller::{Caller, Own},
+        status::{IntoRefusal, Refusal, handle_not_accepted, not_serving},
+    },
+    proto::firewall as pb,
+    session::service::{Verdict, Wait},
+};
+
+/// A stream whose handle has died ends within this, even if nothing comes.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+impl FirewallApi {
+    pub(super) async fn check(
+        &self,
+        caller: &Caller,
+        session_id: &str,
+        tool: Option<pb::ToolRequest>,
+    ) -> Result<Verdict, Refusal> {
+        let view = self.view(caller, session_id)?;
+        let tool = convert::tool(tool)?;
+        let sessions = &self.api.sessions;
+        let verdict = sessions.check(&view, &tool, actor(caller), caller.wait());
+        let name = view.session.id();
+        verdict.await.map_err(|error| error.into_refusal(name))
+    }
+
+    /// Finds the caller's session anew: it may have ended, or changed.
+    pub(super) fn reauthorise(&self, caller: &mut Caller) -> Result<(), Refusal> {
+        let Some(own) = &caller.own else {
+            return Ok(());
+        };
+        let view = self.api.sessions.use_handle(&own.digest);
+        let view = view.ok_or_else(handle_not_accepted)?;
+        caller.own = Some(Own {
+            digest: own.digest,
+            view: Some(view),
+        });
+        Ok(())
+    }
+
+    /// Whether the caller's handle is still good. Is no activity.
+    pub(super) fn still_accepted(&self, caller: &Caller) -> bool {
+        use crate::session::index::HandleMatch;
+        caller.own.as_ref().is_none_or(|own| {
+            let found = self.api.sessions.by_handle(&own.digest);
+            matches!(found, Some(HandleMatch::Current(_)))
+        })
+    }
+}
+
+struct Verdicts {
+    api: FirewallApi,
+    caller: Caller,
+    requests: Streaming<pb::CheckToolRequestsRequest>,
+    look: Interval,
+    over: bool,
+}
+
+/// The verdicts on a stream of requests, in order.
+pub(super) fn verdicts(
+    api: FirewallApi,
+    caller: Caller,
+    requests: Streaming<pb::CheckToolRequestsRequest>,
+) -> impl Stream<Item = Result<pb::CheckToolRequestsResponse, Status>> {
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let verdicts = Verdicts {
+        api,
+        caller,
+        requests,
+        look,
+        over: false,
+    };
+    futures_util::stream::unfold(verdicts, |mut verdicts| async {
+        let next = verdicts.next().await?;
+        Some((next, verdicts))
+    })
+}
+
+impl Verdicts {
+    async fn next(&mut self) -> Option<Result<pb::CheckToolRequestsResponse, Status>> {
+        if self.over {
+            return None;
+        }
+        let request = loop {
+            tokio::select! {
+                biased;
+                request = self.requests.message() => break request,
+                _ = self.look.tick() => {
+                    if let Err(refusal) = self.look() {
+                        self.over = true;
+                        return Some(Err(refusal.into()));
+                    }
+                }
+            }
+        };
+        let answer = match request {
+            Ok(Some(request)) => self.answer(request).await,
+            Ok(None) => return None,
+            Err(status) => Err(status),
+        };
+        self.over |= answer.is_err();
+        Some(answer)
+    }
+
+    fn look(&self) -> Result<(), Refusal> {
+        if *self.api.api.draining.borrow() {
+            return Err(not_serving());
+        }
+        if self.api.still_accepted(&self.caller) {
+            Ok(())
+        } else {
+            Err(handle_not_accepted())
+        }
+    }
+
+    async fn answer(
+        &mut self,
+        request: pb::CheckToolRequestsRequest,
+    ) -> Result<pb::CheckToolRequestsResponse, Status> {
+        self.api.reauthorise(&mut self.caller)?;
+        let view = self.api.view(&self.caller, &request.session_id)?;
+        let tool = convert::tool(request.tool)?;
+        let wait = Wait {
+            deadline: None,
+            ..self.caller.wait()
+        };
+        let sessions = &self.api.api.sessions;
+        let verdict = sessions
+            .check(&view, &tool, actor(&self.caller), wait)
+            .await;
+        let verdict = verdict.map_err(|error| error.into_refusal(view.session.id()))?;
+        self.over = verdict.ended && self.caller.own.is_some();
+        Ok(pb::CheckToolRequestsResponse {
+            verdict: Some(convert::verdict(&verdict)),
+        })
+    }
+}

@@ -1,0 +1,300 @@
+//! Verified reads.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_stream::Stream;
+use tonic::Status;
+
+use super::{FirewallApi, actor, convert};
+use crate::{
+    firewall::{
+        decide::{DenialReason, Denied, Judged, Request},
+        read::{Expected, ReadError, Root, Verified},
+    },
+    grpc::{
+        caller::Caller,
+        status::{IntoRefusal, Refusal, handle_not_accepted, internal},
+    },
+    proto::firewall as pb,
+    reason::Reason,
+    session::{index::View, refinement::MAX_REFINEMENTS, service::Verdict, state::Seq},
+};
+
+/// Bytes of one file.
+const MAX_FILE: u64 = 64 * 1024 * 1024;
+
+/// Bytes on their way in all.
+const MAX_IN_FLIGHT: usize = 256 * 1024 * 1024;
+
+/// Bytes that one permit stands for.
+const UNIT: usize = 4096;
+
+/// How long a read waits for room.
+const ROOM_WITHIN: Duration = Duration::from_secs(10);
+
+/// Bytes in one message.
+const PART: usize = 256 * 1024;
+
+/// Roots kept open. One that was closed is opened again by its path.
+const MAX_ROOTS: usize = 1024;
+
+/// What reads share.
+pub(super) struct Reads {
+    room: Arc<Semaphore>,
+    roots: Mutex<HashMap<Seq, Arc<Root>>>,
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(MAX_IN_FLIGHT / UNIT)),
+            roots: Mutex::default(),
+        }
+    }
+}
+
+impl Reads {
+    /// The directory a session reads below, pinned when it was first needed.
+    fn root(&self, seq: Seq, path: &str) -> Result<Arc<Root>, ReadError> {
+        if let Some(known) = self.roots.lock().get(&seq) {
+            return Ok(Arc::clone(known));
+        }
+        let root = Arc::new(Root::open(path)?);
+        let mut roots = self.roots.lock();
+        if roots.len() >= MAX_ROOTS {
+            roots.clear();
+        }
+        roots.insert(seq, Arc::clone(&root));
+        Ok(root)
+    }
+
+    async fn make_room(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Refusal> {
+        let units = usize::try_from(bytes)
+            .unwrap_or(MAX_IN_FLIGHT)
+            .div_ceil(UNIT);
+        let units = u32::try_from(units.max(1)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(units);
+        match tokio::time::timeout(ROOM_WITHIN, room).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(internal()),
+            Err(_) => Err(Refusal::new(
+                Reason::RateLimited,
+                "256 MiB of files are on their way already, try again",
+            )),
+        }
+    }
+}
+
+impl FirewallApi {
+    /// Decides, opens, verifies, and hands out the bytes in parts.
+    pub(super) async fn read(
+        &self,
+        mut caller: Caller,
+        wire: pb::ReadFileRequest,
+    ) -> Result<impl Stream<Item = Result<pb::ReadFileResponse, Status>> + use<>, Status> {
+        let view = self.view(&caller, &wire.session_id)?;
+        let given = convert::content_hash("hash", &wire.hash)?;
+        let mut request = Request::Read {
+            path: wire.path,
+            hash: given,
+        };
+        let sessions = &self.api.sessions;
+        let name = view.session.id();
+        if given.is_none()
+            && let Ok(verdict) = sessions.explain(&view, &request)
+            && asks_for_hash(&verdict)
+            && let (Request::Read { hash, .. }, Some(entry)) =
+                (&mut request, Self::entry(&view, &verdict))
+        {
+            // What is served is checked against the entry anyway.
+            *hash = Some(entry);
+        }
+        let verdict = sessions.check(&view, &request, actor(&caller), caller.wait());
+        let verdict = verdict.await.map_err(|error| error.into_refusal(name))?;
+        let allowed = match &verdict.outcome {
+            Ok(_) => self.open(&view, &verdict).await,
+            Err(denied) => return Err(refusal(&view, &verdict, denied).into()),
+        };
+        let (verified, room) = match allowed {
+            Ok(opened) => opened,
+            Err(Failed::Mismatch) => {
+                let refuted =
+                    sessions.refute(&view, &request, verdict, actor(&caller), caller.wait());
+                let verdict = refuted.await.map_err(|error| error.into_refusal(name))?;
+                return Err(match &verdict.outcome {
+                    Err(denied) => refusal(&view, &verdict, denied).into(),
+                    Ok(_) => internal().into(),
+                });
+            }
+            Err(Failed::Refused(refusal)) => return Err(refusal.into()),
+        };
+        self.reauthorise(&mut caller)?;
+        let mut head = pb::ReadFileResponse {
+            verdict: Some(convert::verdict(&verdict)),
+            size: verified.bytes.len() as u64,
+            hash: Bytes::copy_from_slice(&verified.hash),
+            data: Bytes::new(),
+        };
+        let mut left = verified.bytes;
+        head.data = left.split_to(left.len().min(PART));
+        let parts = Parts {
+            api: self.clone(),
+            caller,
+            head: Some(head),
+            left,
+            _room: room,
+        };
+        Ok(futures_util::stream::unfold(parts, |mut parts| async {
+            let part = parts.next()?;
+            Some((part, parts))
+        }))
+    }
+
+    /// The hash of the entry that a verdict is about.
+    fn entry(view: &View, verdict: &Verdict) -> Option<[u8; 32]> {
+        let firewall = view.session.firewall.as_ref()?;
+        let Judged::Path(path) = &verdict.judged else {
+            return None;
+        };
+        let relative = path.below(&firewall.workspace_root)?;
+        verdict
+            .manifest
+            .entry(relative)
+            .map(|(_, entry)| entry.hash)
+    }
+
+    async fn open(
+        &self,
+        view: &View,
+        verdict: &Verdict,
+    ) -> Result<(Verified, OwnedSemaphorePermit), Failed> {
+        let firewall = view.session.firewall.as_ref();
+        let (Some(firewall), Judged::Path(path)) = (firewall, &verdict.judged) else {
+            return Err(Failed::Refused(internal()));
+        };
+        let relative = path.below(&firewall.workspace_root).unwrap_or_default();
+        let expected = match verdict.expected {
+            Some(hash) => Expected::Pinned {
+                hash,
+                size: verdict.size,
+            },
+            None => Expected::Any,
+        };
+        let most = verdict.size.unwrap_or(MAX_FILE).min(MAX_FILE);
+        let room = self.reads.make_room(most).await.map_err(Failed::Refused)?;
+        let (reads, seq) = (Arc::clone(&self.reads), view.session.seq);
+        let opened_at = firewall.opened_at().as_str().to_owned();
+        let (relative, shown) = (relative.to_owned(), path.as_str().to_owned());
+        let read = tokio::task::spawn_blocking(move || {
+            let below = reads.root(seq, &opened_at)?;
+            below.read(&relative, &expected, MAX_FILE)
+        });
+        let verified = match read.await {
+            Ok(Ok(verified)) => verified,
+            Ok(Err(ReadError::Mismatch)) => return Err(Failed::Mismatch),
+            Ok(Err(error)) => return Err(Failed::Refused(unreadable(&error, &shown))),
+            Err(_) => return Err(Failed::Refused(internal())),
+        };
+        let room = shrink(room, verified.bytes.len().div_ceil(UNIT).max(1));
+        Ok((verified, room))
+    }
+}
+
+/// Gives back the room that the file did not need.
+fn shrink(mut room: OwnedSemaphorePermit, units: usize) -> OwnedSemaphorePermit {
+    if let Some(surplus) = room.num_permits().checked_sub(units) {
+        drop(room.split(surplus));
+    }
+    room
+}
+
+fn asks_for_hash(verdict: &Verdict) -> bool {
+    matches!(
+        &verdict.outcome,
+        Err(denied) if denied.reason == DenialReason::ContentHashRequired
+    )
+}
+
+/// Why a file that is allowed is not served.
+enum Failed {
+    Mismatch,
+    Refused(Refusal),
+}
+
+fn unreadable(error: &ReadError, path: &str) -> Refusal {
+    let reason = match error {
+        ReadError::NotFound => Reason::FileNotFound,
+        ReadError::NotAFile | ReadError::Symlink => Reason::NotAFile,
+        ReadError::TooLarge { .. } => Reason::FileTooLarge,
+        ReadError::NotNormal
+        | ReadError::Mismatch
+        | ReadError::Changing
+        | ReadError::Denied
+        | ReadError::Unsupported
+        | ReadError::Io(_) => Reason::FileUnreadable,
+    };
+    Refusal::new(reason, format!("{path}: {error}")).about("file", path)
+}
+
+/// The error that a denied read is answered with.
+fn refusal(view: &View, verdict: &Verdict, denied: &Denied) -> Refusal {
+    let path = verdict.judged.shown();
+    let reason = convert::error_reason(denied.reason);
+    let decision = verdict.id.as_ref().map_or("", |id| id.as_str());
+    let refusal = Refusal::new(reason, format!("{path}: {}", said(denied)))
+        .with("decision_id", decision)
+        .with("rule", &verdict.rule)
+        .with("manifest_id", verdict.manifest.manifest_id())
+        .with("path", crate::session::refinement::cut(&path))
+        .with("session_ended", &verdict.ended);
+    let refusal = match &verdict.refinement {
+        Some(refinement) => refusal.with("refinement_id", &refinement.id),
+        None => refusal,
+    };
+    match denied.reason {
+        DenialReason::MaxRefinementsExceeded => refusal
+            .with("work_id", view.session.work_id())
+            .with("max", &MAX_REFINEMENTS),
+        _ => refusal,
+    }
+}
+
+fn said(denied: &Denied) -> &str {
+    match denied.detail.as_str() {
+        "" => denied.reason.code(),
+        detail => detail,
+    }
+}
+
+/// A file on its way. The caller's handle is looked at before each part.
+struct Parts {
+    api: FirewallApi,
+    caller: Caller,
+    head: Option<pb::ReadFileResponse>,
+    left: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Parts {
+    fn next(&mut self) -> Option<Result<pb::ReadFileResponse, Status>> {
+        if let Some(head) = self.head.take() {
+            return Some(Ok(head));
+        }
+        if self.left.is_empty() {
+            return None;
+        }
+        if !self.api.still_accepted(&self.caller) {
+            self.left = Bytes::new();
+            return Some(Err(handle_not_accepted().into()));
+        }
+        let data = self.left.split_to(self.left.len().min(PART));
+        Some(Ok(pb::ReadFileResponse {
+            data,
+            ..Default::default()
+        }))
+    }
+}

@@ -1,0 +1,176 @@
+//! Watching refinements: the same cursor as a watch of sessions, narrowed to what
+//! tells of refinements.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::{convert, refinements::Filter};
+use crate::{
+    grpc::{
+        convert::show::timestamp,
+        session::SessionApi,
+        status::{IntoRefusal, Refusal, Violations},
+    },
+    proto::firewall as pb,
+    session::{error::ResumeError, refinement::RefinementId, state::Revision},
+};
+
+/// Events looked at together, and changes in one answer at most.
+const MAX_CHANGES: usize = 256;
+
+/// For so long an answer gathers what else happens.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// Without a change the bookmark moves at least this often.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(10);
+
+type Stream = ReceiverStream<Result<pb::WatchRefinementsResponse, Status>>;
+
+/// Begins to watch; refuses before the first answer what cannot be served.
+pub(super) fn begin(
+    api: &SessionApi,
+    wire: pb::WatchRefinementsRequest,
+) -> Result<Stream, Refusal> {
+    let mut bad = Violations::default();
+    let filter = Filter::parse(wire.filter, &mut bad);
+    if !bad.is_empty() {
+        return Err(bad.into_refusal());
+    }
+    let registry = api.sessions.registry_id().as_str();
+    if !wire.registry_id.is_empty() && wire.registry_id != registry {
+        return Err(ResumeError::RegistryChanged.into_refusal(""));
+    }
+    let (cursor, snapshot) = match wire.after_revision {
+        None => (api.sessions.revision(), true),
+        Some(revision) => {
+            let revision = Revision(revision);
+            let resumed = api.sessions.check_resume(revision);
+            resumed.map_err(|error| error.into_refusal(""))?;
+            (revision, false)
+        }
+    };
+    let (answers, stream) = mpsc::channel(2);
+    let watcher = Watcher {
+        api: api.clone(),
+        filter,
+        cursor,
+        told: tokio::time::Instant::now(),
+        answers,
+    };
+    tokio::spawn(watcher.run(snapshot));
+    Ok(ReceiverStream::new(stream))
+}
+
+struct Watcher {
+    api: SessionApi,
+    filter: Filter,
+    cursor: Revision,
+    told: tokio::time::Instant,
+    answers: mpsc::Sender<Result<pb::WatchRefinementsResponse, Status>>,
+}
+
+/// The watcher went away, or was told why it ends.
+struct Over;
+
+impl Watcher {
+    async fn run(mut self, snapshot: bool) {
+        let mut newest = self.api.sessions.subscribe();
+        let mut draining = self.api.draining.clone();
+        let pending = if snapshot { self.pending() } else { Vec::new() };
+        let begun = self.send(pending, |answer| answer.snapshot_complete = snapshot);
+        if begun.await.is_err() {
+            return;
+        }
+        loop {
+            if self.catch_up().await.is_err() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = self.answers.closed() => return,
+                () = async { let _ = draining.wait_for(|draining| *draining).await; } => {
+                    if self.catch_up().await.is_ok() {
+                        let _ = self.send(Vec::new(), |answer| answer.r#final = true).await;
+                    }
+                    return;
+                }
+                moved = async { newest.wait_for(|newest| *newest > self.cursor).await.is_ok() } => {
+                    if !moved {
+                        return;
+                    }
+                    tokio::time::sleep(GATHER).await;
+                }
+            }
+        }
+    }
+
+    fn pending(&self) -> Vec<pb::RefinementChange> {
+        let all = self.api.sessions.refinements();
+        let all = all.after(RefinementId::default(), usize::MAX);
+        let wanted = all
+            .iter()
+            .filter(|it| it.is_pending() && self.filter.matches(it));
+        let change =
+            |it: &std::sync::Arc<crate::session::refinement::Refinement>| pb::RefinementChange {
+                refinement: Some(convert::refinement(it)),
+                revision: 0,
+                time: Some(timestamp(it.changed)),
+            };
+        wanted.map(change).collect()
+    }
+
+    async fn send(
+        &self,
+        mut changes: Vec<pb::RefinementChange>,
+        last: impl FnOnce(&mut pb::WatchRefinementsResponse),
+    ) -> Result<(), Over> {
+        loop {
+            let rest = changes.split_off(changes.len().min(MAX_CHANGES));
+            let mut answer = pb::WatchRefinementsResponse {
+                changes,
+                through: self.cursor.0,
+                registry_id: self.api.sessions.registry_id().as_str().to_owned(),
+                ..Default::default()
+            };
+            if rest.is_empty() {
+                last(&mut answer);
+                return self.answers.send(Ok(answer)).await.map_err(|_| Over);
+            }
+            self.answers.send(Ok(answer)).await.map_err(|_| Over)?;
+            changes = rest;
+        }
+    }
+
+    /// Sends every change up to now.
+    async fn catch_up(&mut self) -> Result<(), Over> {
+        while self.cursor < self.api.sessions.revision() {
+            let sessions = &self.api.sessions;
+            let (events, through) = match sessions.events_after(self.cursor, MAX_CHANGES).await {
+                Ok(found) => found,
+                Err(error) => {
+                    let status: Status = error.into_refusal("").into();
+                    let _ = self.answers.send(Err(status)).await;
+                    return Err(Over);
+                }
+            };
+            self.cursor = through.max(self.cursor);
+            let change = |event: &std::sync::Arc<crate::session::event::Event>| {
+                let refinement = event.refinement().filter(|it| self.filter.matches(it))?;
+                Some(pb::RefinementChange {
+                    refinement: Some(convert::refinement(refinement)),
+                    revision: event.revision.0,
+                    time: Some(timestamp(event.at)),
+                })
+            };
+            let changes: Vec<_> = events.iter().filter_map(change).collect();
+            if !changes.is_empty() || self.told.elapsed() > BOOKMARK_EVERY {
+                self.told = tokio::time::Instant::now();
+                self.send(changes, |_| {}).await?;
+            }
+        }
+        Ok(())
+    }
+}
