@@ -2,7 +2,7 @@
 //!
 //! Owns one connection to one socket, which comes back by itself when the
 //! daemon does, the deadline of each call, and the credential that goes with
-//! it. [`session`] and [`admin`] hold the calls, [`follow`] a watch that
+//! it. [`session`], [`firewall`] and [`admin`] hold the calls, [`follow`] a watch that
 //! survives restarts. Every failure is a [`ClientError`]; nothing is retried
 //! here but the connection, because only the caller knows what may be repeated.
 
@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 pub mod admin;
 mod channel;
 pub mod error;
+pub mod firewall;
 pub mod follow;
 pub mod secret;
 pub mod session;

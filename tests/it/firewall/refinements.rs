@@ -361,10 +361,7 @@ async fn a_watch_begins_with_the_pending_ones_and_resumes_without_a_gap() {
     let snapshot = within(watch.message()).await.unwrap().unwrap();
     assert!(snapshot.snapshot_complete);
     let id = |change: &pb::RefinementChange| change.refinement.clone().unwrap().refinement_id;
-    assert_eq!(
-        snapshot.changes.iter().map(id).collect::<Vec<_>>(),
-        [first]
-    );
+    assert_eq!(snapshot.changes.iter().map(id).collect::<Vec<_>>(), [first]);
 
     let (_, second) = missed(&daemon, &mut client, consuming("w", small())).await;
     let told = within(watch.message()).await.unwrap().unwrap();
