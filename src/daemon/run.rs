@@ -26,6 +26,7 @@ use crate::{
     grpc::{
         admin::{AdminApi, Facts},
         dispatch::Dispatcher,
+        firewall::FirewallApi,
         services::{Apis, Health, Services},
         session::SessionApi,
     },
@@ -295,12 +296,11 @@ impl Daemon {
             operator_socket: absolute(&self.config.operator_socket),
             session_socket: absolute(&self.config.session_socket),
         };
+        let draining = doors.draining.subscribe();
+        let session = SessionApi::new(sessions.clone(), &self.config.node, draining);
         let apis = Apis {
-            session: SessionApi::new(
-                sessions.clone(),
-                &self.config.node,
-                doors.draining.subscribe(),
-            ),
+            firewall: FirewallApi::new(session.clone()),
+            session,
             admin: AdminApi::new(sessions.clone(), facts, Arc::clone(stop)),
         };
         for dispatcher in &doors.dispatchers {

@@ -33,12 +33,11 @@ pub struct FirewallApi {
 }
 
 impl FirewallApi {
-    /// Serves the firewalls of these sessions.
+    /// Serves the firewalls of these sessions; in a runtime.
     pub fn new(api: SessionApi) -> Self {
-        Self {
-            api,
-            reads: Arc::default(),
-        }
+        let reads = Arc::default();
+        read::close_roots_of_ended(&reads, &api.sessions);
+        Self { api, reads }
     }
 
     /// The live session a call is about.

@@ -43,6 +43,8 @@ type Reflection = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infalli
 pub struct Apis {
     /// Sessions.
     pub session: SessionApi,
+    /// Their firewalls.
+    pub firewall: FirewallApi,
     /// The daemon.
     pub admin: AdminApi,
 }
@@ -112,7 +114,7 @@ impl Services {
         let session = SessionServiceServer::new(apis.session.clone())
             .max_decoding_message_size(self.message)
             .max_encoding_message_size(ANSWER);
-        let firewall = FirewallServiceServer::new(FirewallApi::new(apis.session.clone()))
+        let firewall = FirewallServiceServer::new(apis.firewall.clone())
             .max_decoding_message_size(self.message)
             .max_encoding_message_size(ANSWER);
         let admin = AdminServiceServer::new(apis.admin.clone())

@@ -4,10 +4,7 @@
 //! same. What moves is in the session: which pins it has lifted, how often it was
 //! denied. The decisions themselves are [`crate::firewall`]'s.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use crate::{
     clock::Now,
@@ -75,11 +72,10 @@ impl Firewall {
 pub struct DecisionId(Box<str>);
 
 impl DecisionId {
-    /// A new one: its time is that of the decision, so that it can be found.
-    pub fn next(now: Now) -> Self {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed) & 0xff_ffff;
-        Self(format!("D-{:011x}{number:06x}", now.wall).into())
+    /// That of the decision with that number: its time is in it, so that it can be
+    /// found.
+    pub fn new(now: Now, number: u64) -> Self {
+        Self(format!("D-{:011x}{:06x}", now.wall, number & 0xff_ffff).into())
     }
 
     /// One that was kept.

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{self, SyncSender, TrySendError},
     },
 };
@@ -74,6 +74,8 @@ struct Shared {
     queue: SyncSender<Message>,
     seat: Arc<Seat>,
     firewalls: Firewalls,
+    /// Decisions of firewalls so far.
+    decisions: AtomicU64,
     /// Calls that are being decided or wait for it.
     in_progress: AtomicUsize,
     /// Calls from session.sock that wait for the writer.
@@ -184,6 +186,7 @@ pub fn start(
         queue,
         seat,
         firewalls: recovered.firewalls,
+        decisions: AtomicU64::new(0),
         in_progress: AtomicUsize::new(0),
         from_sessions: AtomicUsize::new(0),
     };

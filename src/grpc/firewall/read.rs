@@ -21,7 +21,12 @@ use crate::{
     },
     proto::firewall as pb,
     reason::Reason,
-    session::{index::View, refinement::MAX_REFINEMENTS, service::Verdict, state::Seq},
+    session::{
+        index::View,
+        refinement::MAX_REFINEMENTS,
+        service::{Sessions, Verdict},
+        state::Seq,
+    },
 };
 
 /// Bytes of one file.
@@ -38,6 +43,9 @@ const ROOM_WITHIN: Duration = Duration::from_secs(10);
 
 /// Bytes in one message.
 const PART: usize = 256 * 1024;
+
+/// How long the root of an ended session stays open.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Roots kept open. One that was closed is opened again by its path.
 const MAX_ROOTS: usize = 1024;
@@ -87,6 +95,22 @@ impl Reads {
             )),
         }
     }
+}
+
+/// An ended session keeps no directory open: somebody may want to unmount it.
+pub(super) fn close_roots_of_ended(reads: &Arc<Reads>, sessions: &Sessions) {
+    let (reads, sessions) = (Arc::downgrade(reads), sessions.clone());
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(CLOSE_WITHIN).await;
+            let Some(reads) = reads.upgrade() else { return };
+            let is_live = |seq: &Seq| {
+                let view = sessions.index().by_seq(*seq);
+                view.is_some_and(|view| view.session.is_active())
+            };
+            reads.roots.lock().retain(|seq, _| is_live(seq));
+        }
+    });
 }
 
 impl FirewallApi {

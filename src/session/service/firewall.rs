@@ -1,6 +1,6 @@
 //! The context firewall, as the rest of the daemon asks it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{Sessions, Wait};
 use crate::{
@@ -112,7 +112,9 @@ impl Sessions {
         let applies = self.applies(view).map_err(CallError::Refused)?;
         let decision = applies.decide(view, request);
         let lifts = decision.lifts.clone();
-        let verdict = applies.verdict(decision, Some(DecisionId::next(self.now())));
+        let number = self.shared.decisions.fetch_add(1, Ordering::Relaxed);
+        let id = DecisionId::new(self.now(), number);
+        let verdict = applies.verdict(decision, Some(id));
         if verdict.outcome.is_err() {
             return self.deny(view, request, verdict, actor, wait).await;
         }
