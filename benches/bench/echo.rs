@@ -6,6 +6,7 @@
 use std::{
     convert::Infallible,
     path::{Path, PathBuf},
+    pin::Pin,
     process::Child,
     task::{Context, Poll},
     time::Duration,
@@ -14,12 +15,15 @@ use std::{
 use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tokio_stream::{
+    Stream, StreamExt as _,
+    wrappers::{ReceiverStream, UnixListenerStream},
+};
 use tonic::{
-    Request, Response, Status,
+    Request, Response, Status, Streaming,
     body::Body,
     codegen::BoxFuture,
-    server::{Grpc, NamedService, ServerStreamingService, UnaryService},
+    server::{Grpc, NamedService, ServerStreamingService, StreamingService, UnaryService},
     transport::Server,
 };
 use tonic_prost::ProstCodec;
@@ -35,6 +39,9 @@ pub const UNARY: &str = "/bench.v1.Echo/Unary";
 
 /// Answers every [`TICK`] for ever.
 pub const STREAM: &str = "/bench.v1.Echo/Stream";
+
+/// Answers every message of a stream, in order.
+pub const EXCHANGE: &str = "/bench.v1.Echo/Exchange";
 
 /// Ticks are the multiples of this on the monotonic clock, so that all streams
 /// answer at the same moments.
@@ -148,6 +155,7 @@ impl Service<http::Request<Body>> for EchoService {
             let mut grpc = Grpc::new(ProstCodec::default());
             Ok(match request.uri().path() {
                 STREAM => grpc.server_streaming(Ticking, request).await,
+                EXCHANGE => grpc.streaming(Exchanging, request).await,
                 _ => grpc.unary(Answering, request).await,
             })
         })
@@ -167,6 +175,22 @@ impl UnaryService<EchoRequest> for Answering {
                 at: 0,
             }))
         })
+    }
+}
+
+struct Exchanging;
+
+impl StreamingService<EchoRequest> for Exchanging {
+    type Response = EchoResponse;
+    type ResponseStream = Pin<Box<dyn Stream<Item = Result<EchoResponse, Status>> + Send>>;
+    type Future = BoxFuture<Response<Self::ResponseStream>, Status>;
+
+    fn call(&mut self, request: Request<Streaming<EchoRequest>>) -> Self::Future {
+        let answers = request.into_inner().map(|message| {
+            let payload = vec![0; message?.answer as usize];
+            Ok(EchoResponse { payload, at: 0 })
+        });
+        Box::pin(async move { Ok(Response::new(Box::pin(answers) as Self::ResponseStream)) })
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::{Buf as _, BufMut as _, Bytes};
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tokio_stream::Stream;
 use tonic::{
     Request, Status, Streaming,
     client::Grpc,
@@ -83,6 +84,24 @@ impl Caller {
         let request = Request::new(body);
         let path = self.path.clone();
         let answer = self.grpc.server_streaming(request, path, Raw).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// Many calls of one stream, many answers.
+    pub async fn exchange(
+        &mut self,
+        bodies: impl Stream<Item = Bytes> + Send + 'static,
+        authorization: Option<&Authorization>,
+    ) -> Result<Streaming<Bytes>, Status> {
+        self.ready().await?;
+        let mut request = Request::new(bodies);
+        if let Some(value) = authorization {
+            request
+                .metadata_mut()
+                .insert("authorization", value.clone());
+        }
+        let path = self.path.clone();
+        let answer = self.grpc.streaming(request, path, Raw).await?;
         Ok(answer.into_inner())
     }
 
