@@ -7,6 +7,7 @@
 //! about sessions itself, and never touches storage.
 
 pub mod admin;
+pub mod answer;
 pub mod caller;
 mod convert;
 pub mod dispatch;

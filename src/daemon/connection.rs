@@ -20,12 +20,11 @@ use tokio::{
     net::UnixStream,
     sync::watch,
 };
-use tonic::body::Body;
 use tracing::debug;
 
 use crate::{
     authority::AuthorityRepair,
-    grpc::dispatch::Dispatcher,
+    grpc::{answer::AnswerBody, dispatch::Dispatcher},
     session::state::{self, Peer},
 };
 
@@ -89,9 +88,9 @@ pub(super) async fn serve(
     let service = service_fn(move |request: Request<Incoming>| {
         let (dispatcher, peer) = (Arc::clone(&dispatcher), Arc::clone(&peer));
         // Boxed: hyper moves the future several times before it is first polled.
-        Box::pin(
-            async move { Ok::<Response<Body>, Infallible>(dispatcher.call(&peer, request).await) },
-        )
+        Box::pin(async move {
+            Ok::<Response<AnswerBody>, Infallible>(dispatcher.call(&peer, request).await)
+        })
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

@@ -29,6 +29,7 @@ use crate::{
 };
 
 use super::{
+    answer::{self, AnswerBody},
     caller::{Caller, Own},
     policy::{self, Method, OnSession},
     services::Services,
@@ -100,7 +101,11 @@ impl Dispatcher {
     }
 
     /// Answers one call.
-    pub async fn call(&self, peer: &Arc<Peer>, mut request: Request<Incoming>) -> Response<Body> {
+    pub async fn call(&self, peer: &Arc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
+        self.answer(peer, request).await.map(AnswerBody::from)
+    }
+
+    async fn answer(&self, peer: &Arc<Peer>, mut request: Request<Incoming>) -> Response<Body> {
         if self.services.sessions().is_none() {
             self.wait_for_recovery(request.uri().path()).await;
         }
@@ -302,19 +307,19 @@ fn refuse(refusal: Refusal) -> Response<Body> {
 
 /// Errors that tonic made itself come without a reason: they get theirs.
 fn give_reason(response: Response<Body>) -> Response<Body> {
-    let headers = response.headers();
-    let failed = headers.get("grpc-status").is_some_and(|code| code != "0");
-    if !failed || headers.contains_key("grpc-status-details-bin") {
-        return response;
+    match answer::bare(response.headers()) {
+        Some(bare) => refuse(reason_for(&bare)),
+        None => response,
     }
-    let Some(bare) = Status::from_header_map(headers) else {
-        return response;
-    };
-    refuse(reason_for(&bare))
 }
 
-fn reason_for(bare: &Status) -> Refusal {
+/// The reason that an error without one has.
+pub(super) fn reason_for(bare: &Status) -> Refusal {
     match bare.code() {
+        Code::OutOfRange if bare.message().contains("encoded message") => Refusal::new(
+            Reason::MessageTooLarge,
+            "the answer is over 4 MiB; a change that it tells of has happened",
+        ),
         Code::OutOfRange | Code::ResourceExhausted => Refusal::new(
             Reason::MessageTooLarge,
             "the message is over the limit of this socket",

@@ -24,7 +24,8 @@ use crate::proto::{
 use crate::session::service::Sessions;
 
 use super::{
-    admin::AdminApi, firewall::FirewallApi, policy::Service, session::SessionApi, status, watch,
+    admin::AdminApi, answer::MAX_ANSWER, firewall::FirewallApi, policy::Service,
+    session::SessionApi, status, watch,
 };
 
 /// Bytes of a request on operator.sock: a thousand registrations fit.
@@ -32,9 +33,6 @@ const OPERATOR_MESSAGE: usize = 4 * 1024 * 1024;
 
 /// Bytes of a request on session.sock: one session says little.
 const SESSION_MESSAGE: usize = 256 * 1024;
-
-/// Bytes of an answer.
-const ANSWER: usize = 4 * 1024 * 1024;
 
 type Reflection = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
 
@@ -113,13 +111,13 @@ impl Services {
     pub fn serve(&self, apis: &Apis) {
         let session = SessionServiceServer::new(apis.session.clone())
             .max_decoding_message_size(self.message)
-            .max_encoding_message_size(ANSWER);
+            .max_encoding_message_size(MAX_ANSWER);
         let firewall = FirewallServiceServer::new(apis.firewall.clone())
             .max_decoding_message_size(self.message)
-            .max_encoding_message_size(ANSWER);
+            .max_encoding_message_size(MAX_ANSWER);
         let admin = AdminServiceServer::new(apis.admin.clone())
             .max_decoding_message_size(self.message)
-            .max_encoding_message_size(ANSWER);
+            .max_encoding_message_size(MAX_ANSWER);
         let api = apis.session.clone();
         let _ = self.ready.set(Ready {
             api,

@@ -70,6 +70,16 @@ impl SessionApi {
         }
     }
 
+    /// The identity of the registry, as answers carry it.
+    pub(super) fn registry_id(&self) -> String {
+        self.sessions.registry_id().as_str().to_owned()
+    }
+
+    /// The host, as answers carry it.
+    pub(super) fn node(&self) -> String {
+        self.node.to_string()
+    }
+
     fn show(&self, view: &View) -> pb::Session {
         self.shower().session(view)
     }
@@ -99,7 +109,7 @@ impl SessionService for SessionApi {
         let register = request::register(request.into_inner(), &self.sessions, &caller)?;
         let name = register.id.clone();
         let done = self.call(register, &caller, name.as_str()).await?;
-        Ok(Response::new(self.registered(&done)))
+        Ok(Response::new(self.registration(&done)))
     }
 
     async fn register_sessions(
@@ -193,6 +203,8 @@ impl SessionService for SessionApi {
             renewed: done.count,
             session: done.view.as_ref().map(|view| self.show(view)),
             revision: done.revision.0,
+            registry_id: self.registry_id(),
+            node: self.node(),
         }))
     }
 
@@ -274,6 +286,8 @@ impl SessionService for SessionApi {
                 .idle
                 .map(|idle| request::duration(idle.get().into())),
             last_activity_time: Some(show::timestamp(view.live.last_wall)),
+            registry_id: self.registry_id(),
+            node: self.node(),
         }))
     }
 
@@ -347,6 +361,8 @@ impl SessionService for SessionApi {
                 .collect(),
             remaining: done.remaining,
             revision: done.revision.0,
+            registry_id: self.registry_id(),
+            node: self.node(),
         }))
     }
 

@@ -16,6 +16,7 @@ use crate::{
             BindError, CallError, CheckError, LeaseError, ManifestError, RefinementError,
             RegisterError, ReissueError, RemoveError, ResumeError, RotateError, TargetError,
         },
+        limits::MAX_EVICTIONS,
         refinement::RefinementState,
         service::EventsError,
         state::Session,
@@ -274,6 +275,15 @@ impl IntoRefusal for RegisterError {
             )
             .with("session_id", session.id()),
             Self::Quota { limit } => quota(limit),
+            Self::Evictions { limit, needed } => {
+                let message = format!(
+                    "of the live sessions {needed} would have to end for the limit of {limit}: \
+                     one call ends at most {MAX_EVICTIONS}"
+                );
+                Refusal::new(Reason::SessionQuota, &*message)
+                    .quota("sessions", &message)
+                    .with("evictions_needed", &needed)
+            }
             Self::Manifest(error) => error.into_refusal(""),
         }
     }

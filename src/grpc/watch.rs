@@ -5,7 +5,7 @@
 
 mod codec;
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, iter::Peekable, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -28,6 +28,7 @@ pub(super) use codec::Answer;
 use codec::{WatchCodec, encode_event};
 
 use super::{
+    answer::MAX_PART,
     convert::filter,
     session::SessionApi,
     status::{IntoRefusal, Refusal, Violations},
@@ -166,7 +167,8 @@ impl Watcher {
     fn answer(&self) -> pb::WatchSessionsResponse {
         pb::WatchSessionsResponse {
             through: self.cursor.0,
-            registry_id: self.api.sessions.registry_id().as_str().to_owned(),
+            registry_id: self.api.registry_id(),
+            node: self.api.node(),
             ..Default::default()
         }
     }
@@ -187,8 +189,10 @@ impl Watcher {
             let wanted = slice.iter().filter(|view| {
                 view.session.is_active() && self.filter.matches_session(&view.session)
             });
-            let part: Vec<_> = wanted.map(|view| shower.session(view)).collect();
-            if !part.is_empty() {
+            let shown: Vec<_> = wanted.map(|view| shower.session(view)).collect();
+            let mut shown = shown.into_iter().peekable();
+            while shown.peek().is_some() {
+                let part = take_part(&mut shown, prost::Message::encoded_len);
                 self.send(pb::WatchSessionsResponse {
                     snapshot: part,
                     ..self.answer()
@@ -219,29 +223,35 @@ impl Watcher {
                     return Err(Over);
                 }
             };
-            self.cursor = through.max(self.cursor);
-            let events = self.matching(&events);
-            if !events.is_empty() || self.told.elapsed() > BOOKMARK_EVERY {
+            let mut matching = self.matching(&events).into_iter().peekable();
+            while matching.peek().is_some() {
+                let part = take_part(&mut matching, |(_, event)| event.len());
+                // The last part says that all was looked at.
+                self.cursor = match (part.last(), matching.peek()) {
+                    (Some((revision, _)), Some(_)) => *revision,
+                    _ => through.max(self.cursor),
+                };
+                let events = part.into_iter().map(|(_, event)| event).collect();
                 self.told = tokio::time::Instant::now();
                 self.send_events(self.answer(), events).await?;
+            }
+            self.cursor = through.max(self.cursor);
+            if self.told.elapsed() > BOOKMARK_EVERY {
+                self.told = tokio::time::Instant::now();
+                self.send(self.answer()).await?;
             }
         }
         Ok(())
     }
 
-    fn matching(&self, events: &[Arc<Event>]) -> Vec<Bytes> {
+    fn matching(&self, events: &[Arc<Event>]) -> Vec<(Revision, Bytes)> {
         let shower = self.api.shower();
         let encoded = |event: &Arc<Event>| {
-            event
-                .encoded
-                .get_or_init(|| encode_event(shower.event(event)))
-                .clone()
+            let encode = || encode_event(shower.event(event));
+            (event.revision, event.encoded.get_or_init(encode).clone())
         };
-        events
-            .iter()
-            .filter(|event| self.filter.matches(event))
-            .map(encoded)
-            .collect()
+        let matching = events.iter().filter(|event| self.filter.matches(event));
+        matching.map(encoded).collect()
     }
 
     /// The last answer of a daemon that stops.
@@ -253,4 +263,18 @@ impl Watcher {
         })
         .await
     }
+}
+
+/// As many as fit one answer, at least one.
+fn take_part<T>(
+    items: &mut Peekable<impl Iterator<Item = T>>,
+    bytes_of: impl Fn(&T) -> usize,
+) -> Vec<T> {
+    let mut part: Vec<T> = items.next().into_iter().collect();
+    let mut bytes: usize = part.iter().map(&bytes_of).sum();
+    while let Some(next) = items.next_if(|next| bytes + bytes_of(next) <= MAX_PART) {
+        bytes += bytes_of(&next);
+        part.push(next);
+    }
+    part
 }

@@ -5,6 +5,8 @@
 //! failed commit drops the batch.
 
 mod firewall;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -39,6 +41,8 @@ pub struct Overlay {
     works: HashMap<WorkId, Seq>,
     requests: HashMap<RequestId, (Request, Seq)>,
     live: i64,
+    /// Sessions up to this one have ended, in this batch at the latest.
+    evict_from: Seq,
     asked: firewall::Asked,
 }
 
@@ -373,26 +377,38 @@ impl Batch<'_> {
         });
     }
 
-    /// The live session that was registered first. Sessions up to `evict_from`
-    /// have ended for good and are not looked at again.
-    pub fn oldest_live(&mut self) -> Option<View> {
-        const SLICE: usize = 256;
-        let mut cursor = *self.evict_from;
-        let mut all_ended = true;
-        loop {
-            let slice = self.index.index().after(cursor, SLICE);
+    /// The live sessions that were registered first, `count` of them; none if
+    /// there are fewer. Those before them have ended, and are not looked at again:
+    /// in this batch, or, where that is durable, ever.
+    pub fn oldest_live(&mut self, count: usize) -> Option<Vec<View>> {
+        const LEAST: usize = 16;
+        const MOST: usize = 1024;
+        let durable = *self.evict_from;
+        let mut cursor = durable.max(self.overlay.evict_from);
+        let mut all_ended_durably = cursor == durable;
+        let mut found = Vec::with_capacity(count);
+        let mut size = count.clamp(LEAST, MOST);
+        while found.len() < count {
+            let slice = self.index.index().after(cursor, size);
             cursor = slice.last()?.session.seq;
+            size = (2 * size).min(MOST);
             for view in slice {
                 let seq = view.session.seq;
-                all_ended &= !view.session.is_active();
-                if all_ended {
+                all_ended_durably &= !view.session.is_active();
+                if all_ended_durably {
                     *self.evict_from = seq;
                 }
-                if let Some(view) = self.newest(view).filter(|view| view.session.is_active()) {
-                    return Some(view);
+                match self.newest(view).filter(|view| view.session.is_active()) {
+                    Some(live) => found.push(live),
+                    None if found.is_empty() => self.overlay.evict_from = seq,
+                    None => {}
+                }
+                if found.len() == count {
+                    break;
                 }
             }
         }
+        Some(found)
     }
 
     /// The daemon itself, for what it does on its own.

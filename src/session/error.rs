@@ -87,6 +87,13 @@ pub enum RegisterError {
         /// Its size.
         limit: usize,
     },
+    /// The registry is full, and more would have to end than one call may end.
+    Evictions {
+        /// Its size.
+        limit: usize,
+        /// How many would have to end for this registration.
+        needed: usize,
+    },
     /// The manifest is not stored, or cannot be.
     Manifest(ManifestError),
 }

@@ -27,6 +27,8 @@ pub const IDLE_GRACE_MS: u64 = 60_000;
 pub const ROTATE_RETRY_MS: u64 = 60_000;
 /// Items in one batch call, and sessions ended by one filter call.
 pub const MAX_ITEMS: usize = 1_000;
+/// Sessions that one call may end to make room: its answer names them all.
+pub const MAX_EVICTIONS: usize = 1_000;
 /// Sessions or events in one page.
 pub const MAX_PAGE: usize = 1_000;
 /// Page size when none is asked for.

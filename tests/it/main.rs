@@ -1,5 +1,6 @@
 //! Tests of the real programs on real sockets.
 
+mod answers;
 mod authorities;
 mod cli;
 mod clients;

@@ -21,6 +21,10 @@ use crate::{
     },
 };
 
+/// Bytes of lifted paths that are shown: a manifest can have ten thousand entries
+/// of four kilobytes, and a session must fit an answer.
+const MAX_LIFTED_BYTES: usize = 16 * 1024;
+
 /// What every shown session carries besides its own.
 #[derive(Clone)]
 pub(crate) struct Shower<'a> {
@@ -96,7 +100,8 @@ impl Shower<'_> {
         }
     }
 
-    /// What the lifted entries are called; nothing once the manifest is dropped.
+    /// What the lifted entries are called, as far as they fit; nothing once the
+    /// manifest is dropped.
     fn lifted_paths(&self, firewall: &Firewall, session: &Session) -> Vec<String> {
         if session.lifted().is_empty() {
             return Vec::new();
@@ -110,8 +115,32 @@ impl Shower<'_> {
                 .get(*at as usize)
                 .map(|e| e.path.as_str())
         };
+        let mut bytes = 0;
+        let fits = |path: &&str| {
+            bytes += path.len();
+            bytes <= MAX_LIFTED_BYTES
+        };
         let paths = session.lifted().iter().filter_map(path);
-        paths.map(str::to_owned).collect()
+        paths.take_while(fits).map(str::to_owned).collect()
+    }
+
+    /// What of a session is told when the whole does not fit.
+    pub(crate) fn shorten(session: &mut pb::Session) {
+        let whole = std::mem::take(session);
+        *session = pb::Session {
+            session_id: whole.session_id,
+            work_id: whole.work_id,
+            role: whole.role,
+            ephemeral_handle: whole.ephemeral_handle,
+            episode_id: whole.episode_id,
+            pid: whole.pid,
+            status: whole.status,
+            revision: whole.revision,
+            etag: whole.etag,
+            node: whole.node,
+            registry_id: whole.registry_id,
+            ..Default::default()
+        };
     }
 
     /// A session with the handle that was just made for it.
@@ -150,6 +179,7 @@ impl Shower<'_> {
                 _ => None,
             },
             refinement: event.refinement().map(|it| super::firewall::refinement(it)),
+            registry_id: self.registry_id.to_owned(),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::{FirewallApi, convert};
 use crate::{
     firewall::manifest::Manifest,
     grpc::{
+        answer::MAX_PART,
         caller::Caller,
         convert::{fields, request},
         status::{IntoRefusal, Refusal, Violations},
@@ -92,20 +93,23 @@ impl FirewallApi {
         };
         let refinements = self.api.sessions.refinements();
         let mut looked_at = refinements.after(RefinementId(at.last), MAX_SCAN);
-        let mut shown = Vec::new();
+        let mut shown: Vec<session_pb::Refinement> = Vec::new();
+        let mut bytes = 0;
         let mut last = None;
         let more = looked_at.len() == MAX_SCAN;
         for refinement in looked_at.drain(..) {
-            if shown.len() == limit {
+            if shown.len() == limit || bytes > MAX_PART {
                 last = last.or(Some(at.last));
                 break;
             }
             last = Some(refinement.id.0);
             if filter.matches(&refinement) {
-                shown.push(convert::refinement(&refinement));
+                let refinement = convert::refinement(&refinement);
+                bytes += prost::Message::encoded_len(&refinement);
+                shown.push(refinement);
             }
         }
-        let full = shown.len() == limit;
+        let full = shown.len() == limit || bytes > MAX_PART;
         let next = last.filter(|_| full || more).map(|last| {
             let at = Position { last, ..at };
             token::seal("refinements", registry, &seal, at)
@@ -114,6 +118,8 @@ impl FirewallApi {
             refinements: shown,
             next_page_token: next.unwrap_or_default(),
             revision: at.first_revision,
+            registry_id: self.api.registry_id(),
+            node: self.api.node(),
         })
     }
 

@@ -132,7 +132,8 @@ impl Watcher {
             let mut answer = pb::WatchRefinementsResponse {
                 changes,
                 through: self.cursor.0,
-                registry_id: self.api.sessions.registry_id().as_str().to_owned(),
+                registry_id: self.api.registry_id(),
+                node: self.api.node(),
                 ..Default::default()
             };
             if rest.is_empty() {

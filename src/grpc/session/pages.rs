@@ -2,6 +2,7 @@
 
 use crate::{
     grpc::{
+        answer::MAX_PART,
         convert::{filter, request},
         status::{IntoRefusal, Refusal, Violations},
         token::{self, Position},
@@ -14,9 +15,6 @@ use crate::{
 };
 
 use super::SessionApi;
-
-/// Bytes of sessions in one page, well below the largest message.
-const MAX_PAGE_BYTES: usize = 1024 * 1024;
 
 impl SessionApi {
     pub(super) fn list(
@@ -46,7 +44,7 @@ impl SessionApi {
         for view in &page.views {
             let shown = shower.session(view);
             bytes += prost::Message::encoded_len(&shown);
-            if bytes > MAX_PAGE_BYTES && !sessions.is_empty() {
+            if bytes > MAX_PART && !sessions.is_empty() {
                 next = Some(Seq(view.session.seq.0 - 1));
                 break;
             }
@@ -60,7 +58,8 @@ impl SessionApi {
             sessions,
             next_page_token: next.map(seal_next).unwrap_or_default(),
             revision: at.first_revision,
-            registry_id: registry.as_str().to_owned(),
+            registry_id: self.registry_id(),
+            node: self.node(),
         })
     }
 
@@ -102,7 +101,7 @@ impl SessionApi {
         for event in &page.events {
             let shown = shower.event(event);
             bytes += prost::Message::encoded_len(&shown);
-            if bytes > MAX_PAGE_BYTES && !events.is_empty() {
+            if bytes > MAX_PART && !events.is_empty() {
                 next = Some(Revision(event.revision.0 + 1));
                 break;
             }
@@ -115,7 +114,8 @@ impl SessionApi {
         Ok(pb::ListEventsResponse {
             events,
             next_page_token: next.map(seal_next).unwrap_or_default(),
-            registry_id: registry.as_str().to_owned(),
+            registry_id: self.registry_id(),
+            node: self.node(),
         })
     }
 }

@@ -1,9 +1,12 @@
 //! Registrations, one or many.
 
+use prost::Message as _;
+
 use crate::{
     grpc::{
+        answer::MAX_ANSWER,
         caller::Caller,
-        convert::request,
+        convert::{request, show::Shower},
         status::{IntoRefusal, Refusal, Violations, internal},
     },
     proto::session as pb,
@@ -17,17 +20,31 @@ use crate::{
 
 use super::SessionApi;
 
+/// Bytes of an item's error in an answer that must be shortened.
+const MAX_SHORT_MESSAGE: usize = 512;
+
 impl SessionApi {
-    pub(super) fn registered(&self, done: &Registered) -> pb::RegisterSessionResponse {
+    fn registered(&self, done: &Registered) -> pb::RegisterSessionResponse {
         pb::RegisterSessionResponse {
             session: Some(self.shower().session_with(&done.view, done.handle.as_ref())),
             evicted: done.evicted.iter().map(|view| self.show(view)).collect(),
             revision: done.revision.0,
             handle_withheld: done.handle.is_none(),
+            shortened: false,
         }
     }
 
-    pub(super) fn item(&self, parsed: Result<Registered, Refusal>) -> pb::RegisterSessionsResult {
+    /// The answer to one registration, shortened if it must be.
+    pub(super) fn registration(&self, done: &Registered) -> pb::RegisterSessionResponse {
+        let mut answer = self.registered(done);
+        if answer.encoded_len() > MAX_ANSWER {
+            shorten(&mut answer);
+            answer.shortened = true;
+        }
+        answer
+    }
+
+    fn item(&self, parsed: Result<Registered, Refusal>) -> pb::RegisterSessionsResult {
         use pb::register_sessions_result::Result as Item;
         let result = match parsed {
             Ok(done) => Item::Registered(self.registered(&done)),
@@ -81,8 +98,36 @@ impl SessionApi {
             };
             self.item(item.and_then(decide))
         });
-        let results = results.collect();
-        let revision = self.sessions.revision().0;
-        Ok(pb::RegisterSessionsResponse { results, revision })
+        let mut answer = pb::RegisterSessionsResponse {
+            results: results.collect(),
+            revision: self.sessions.revision().0,
+            shortened: false,
+            registry_id: self.registry_id(),
+            node: self.node(),
+        };
+        if answer.encoded_len() > MAX_ANSWER {
+            answer.results.iter_mut().for_each(shorten_result);
+            answer.shortened = true;
+        }
+        Ok(answer)
+    }
+}
+
+/// A thousand sessions so short, as many that were evicted, and a thousand errors
+/// fit an answer whatever they are called.
+fn shorten(answer: &mut pb::RegisterSessionResponse) {
+    let sessions = answer.session.iter_mut().chain(&mut answer.evicted);
+    sessions.for_each(Shower::shorten);
+}
+
+fn shorten_result(result: &mut pb::RegisterSessionsResult) {
+    use pb::register_sessions_result::Result as Item;
+    match &mut result.result {
+        Some(Item::Registered(answer)) => shorten(answer),
+        Some(Item::Error(error)) => {
+            let end = error.message.floor_char_boundary(MAX_SHORT_MESSAGE);
+            error.message.truncate(end);
+        }
+        None => {}
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         event::EventKind,
         firewall::{Firewall, ManifestRef, Mode, OnDenial},
         index::View,
+        limits::MAX_EVICTIONS,
         operation::{Operation, manifest::Context},
         spec::Spec,
         state::{
@@ -144,18 +145,27 @@ impl Operation for Register {
     type Error = RegisterError;
 
     fn decide(&mut self, batch: &mut Batch<'_>) -> Result<Registered, RegisterError> {
+        self.decide_within(batch, MAX_EVICTIONS)
+    }
+}
+
+impl Register {
+    /// Decides, and ends at most so many sessions to make room.
+    fn decide_within(
+        &mut self,
+        batch: &mut Batch<'_>,
+        evictions: usize,
+    ) -> Result<Registered, RegisterError> {
         let request = self.call.request.as_ref();
         let known = batch
             .repeated(request)
             .map_err(|_| RegisterError::RequestReused)?;
         match known {
             Some(seq) => self.repeat(batch, seq),
-            None => self.register(batch),
+            None => self.register(batch, evictions),
         }
     }
-}
 
-impl Register {
     fn repeat(&self, batch: &mut Batch<'_>, seq: Seq) -> Result<Registered, RegisterError> {
         let view = batch.by_seq(seq).ok_or(RegisterError::Forgotten)?;
         if !view.session.is_active() || view.live.handle_used {
@@ -173,7 +183,11 @@ impl Register {
         Ok(self.answer(view, Vec::new()))
     }
 
-    fn register(&mut self, batch: &mut Batch<'_>) -> Result<Registered, RegisterError> {
+    fn register(
+        &mut self,
+        batch: &mut Batch<'_>,
+        evictions: usize,
+    ) -> Result<Registered, RegisterError> {
         if batch.by_id(&self.id).is_some() {
             return Err(RegisterError::Exists);
         }
@@ -186,7 +200,7 @@ impl Register {
         if let Some(guard) = guard {
             super::manifest::check(batch, &guard.context)?;
         }
-        let evicted = self.make_room(batch)?;
+        let evicted = self.make_room(batch, evictions)?;
         let firewall = guard.map(|guard| guard.firewall(batch)).transpose()?;
         if self.reset_refinements {
             batch.reset_refinements(self.work.as_str());
@@ -196,22 +210,31 @@ impl Register {
         Ok(self.answer(view, evicted))
     }
 
-    fn make_room(&self, batch: &mut Batch<'_>) -> Result<Vec<View>, RegisterError> {
+    /// Ends the oldest sessions if there must be room, or refuses and ends none. A
+    /// session that ends keeps its slot for its record.
+    fn make_room(
+        &self,
+        batch: &mut Batch<'_>,
+        evictions: usize,
+    ) -> Result<Vec<View>, RegisterError> {
         let limit = batch.limits.max_sessions;
-        let full = |batch: &Batch<'_>| batch.live_count() >= limit || !batch.has_room();
-        let mut evicted = Vec::new();
-        while full(batch) {
-            let oldest = if self.allow_eviction && limit > 0 {
-                batch.oldest_live()
-            } else {
-                None
-            };
-            let Some(oldest) = oldest else {
-                return Err(RegisterError::Quota { limit });
-            };
-            evicted.push(batch.end(&oldest, &eviction(), EventKind::Evicted, &self.call));
+        let full = RegisterError::Quota { limit };
+        let needed = (batch.live_count() + 1).saturating_sub(limit);
+        if !batch.has_room() {
+            return Err(full);
         }
-        Ok(evicted)
+        if needed == 0 {
+            return Ok(Vec::new());
+        }
+        if !self.allow_eviction || limit == 0 {
+            return Err(full);
+        }
+        if needed > evictions {
+            return Err(RegisterError::Evictions { limit, needed });
+        }
+        let oldest = batch.oldest_live(needed).ok_or(full)?;
+        let evict = |view| batch.end(&view, &eviction(), EventKind::Evicted, &self.call);
+        Ok(oldest.into_iter().map(evict).collect())
     }
 
     fn session(&self, batch: &mut Batch<'_>, firewall: Option<Arc<Firewall>>) -> Session {
@@ -279,6 +302,12 @@ impl Operation for RegisterMany {
     }
 
     fn decide(&mut self, batch: &mut Batch<'_>) -> Result<Self::Answer, Self::Error> {
-        Ok(self.0.iter_mut().map(|item| item.decide(batch)).collect())
+        let mut left = MAX_EVICTIONS;
+        let decide = |item: &mut Register| {
+            let decided = item.decide_within(batch, left);
+            left -= decided.as_ref().map_or(0, |done| done.evicted.len());
+            decided
+        };
+        Ok(self.0.iter_mut().map(decide).collect())
     }
 }

@@ -65,6 +65,7 @@ fn credentials_are_absent_at_any_depth() {
         evicted: vec![session()],
         revision: 13,
         handle_withheld: true,
+        shortened: false,
     };
     let text = serde_json::to_string(&to_json(&answer)).unwrap();
     assert!(
