@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod answer;
+mod authorised;
 pub mod caller;
 mod convert;
 pub mod dispatch;

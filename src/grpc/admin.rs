@@ -15,6 +15,8 @@ use crate::{
 };
 
 use super::{
+    authorised::Authorised,
+    caller::Caller,
     convert::{request::duration, show::timestamp},
     status::{IntoRefusal, Refusal},
 };
@@ -115,8 +117,9 @@ impl AdminService for AdminApi {
 
     async fn backup(
         &self,
-        _request: Request<pb::BackupRequest>,
+        request: Request<pb::BackupRequest>,
     ) -> Result<Response<Self::BackupStream>, Status> {
+        let caller = Caller::of(request.extensions())?.clone();
         let alone = Arc::clone(&self.backing_up).try_acquire_owned();
         let alone =
             alone.map_err(|_| Refusal::new(Reason::BackupRunning, "a backup runs already"))?;
@@ -132,7 +135,9 @@ impl AdminService for AdminApi {
                 let _ = chunks.send(Err(refusal.into())).await;
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        let chunks = ReceiverStream::new(stream);
+        let chunks = Authorised::new(&self.sessions, &caller, chunks);
+        Ok(Response::new(Box::pin(chunks)))
     }
 
     async fn shutdown(

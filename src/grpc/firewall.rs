@@ -155,7 +155,8 @@ impl FirewallService for FirewallApi {
         &self,
         request: Request<pb::WatchRefinementsRequest>,
     ) -> Result<Response<Self::WatchRefinementsStream>, Status> {
-        let answers = watch::begin(&self.api, request.into_inner())?;
+        let caller = Caller::of(request.extensions())?.clone();
+        let answers = watch::begin(&self.api, &caller, request.into_inner())?;
         Ok(Response::new(Box::pin(answers)))
     }
 

@@ -397,7 +397,8 @@ impl SessionService for SessionApi {
         &self,
         request: Request<pb::WatchSessionsRequest>,
     ) -> Result<Response<Self::WatchSessionsStream>, Status> {
-        let answers = watch::begin(self, request.into_inner())?;
+        let caller = Caller::of(request.extensions())?.clone();
+        let answers = watch::begin(self, &caller, request.into_inner())?;
         Ok(Response::new(Box::pin(
             answers.map(|answer| answer?.into_message()),
         )))

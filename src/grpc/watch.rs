@@ -29,6 +29,8 @@ use codec::{WatchCodec, encode_event};
 
 use super::{
     answer::MAX_PART,
+    authorised::Authorised,
+    caller::Caller,
     convert::filter,
     session::SessionApi,
     status::{IntoRefusal, Refusal, Violations},
@@ -48,7 +50,7 @@ const GATHER: Duration = Duration::from_millis(5);
 const BOOKMARK_EVERY: Duration = Duration::from_secs(10);
 
 /// What a watcher receives.
-pub(super) type Stream = ReceiverStream<Result<Answer, Status>>;
+pub(super) type Stream = Authorised<ReceiverStream<Result<Answer, Status>>>;
 
 /// Serves a watch, with answers that share their encoded events.
 pub(super) async fn serve(api: &SessionApi, request: Request<Incoming>) -> Response<Body> {
@@ -64,13 +66,19 @@ impl ServerStreamingService<pb::WatchSessionsRequest> for Watches {
     type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<Stream>, Status>> + Send>>;
 
     fn call(&mut self, request: tonic::Request<pb::WatchSessionsRequest>) -> Self::Future {
-        let begun = begin(&self.0, request.into_inner());
+        let begun = Caller::of(request.extensions())
+            .cloned()
+            .and_then(|caller| Ok(begin(&self.0, &caller, request.into_inner())?));
         Box::pin(async { Ok(tonic::Response::new(begun?)) })
     }
 }
 
 /// Begins to watch; refuses before the first answer what cannot be served.
-pub(super) fn begin(api: &SessionApi, wire: pb::WatchSessionsRequest) -> Result<Stream, Refusal> {
+pub(super) fn begin(
+    api: &SessionApi,
+    caller: &Caller,
+    wire: pb::WatchSessionsRequest,
+) -> Result<Stream, Refusal> {
     use pb::watch_sessions_request::Start;
     let mut bad = Violations::default();
     let filter = filter::watch_filter(wire.filter, &mut bad).filter(|_| bad.is_empty());
@@ -101,7 +109,8 @@ pub(super) fn begin(api: &SessionApi, wire: pb::WatchSessionsRequest) -> Result<
         answers,
     };
     tokio::spawn(watcher.run(snapshot));
-    Ok(ReceiverStream::new(stream))
+    let stream = ReceiverStream::new(stream);
+    Ok(Authorised::new(&api.sessions, caller, stream))
 }
 
 struct Watcher {

@@ -17,4 +17,5 @@ mod run;
 mod second_uid;
 mod session;
 mod starts;
+mod streams;
 mod tidy;

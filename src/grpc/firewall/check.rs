@@ -1,7 +1,5 @@
 //! Decisions: one, or a stream of them.
 
-use std::time::Duration;
-
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
@@ -9,15 +7,13 @@ use tonic::{Status, Streaming};
 use super::{FirewallApi, actor, convert};
 use crate::{
     grpc::{
+        authorised::{LOOK_EVERY, is_accepted},
         caller::{Caller, Own},
         status::{IntoRefusal, Refusal, handle_not_accepted, not_serving},
     },
     proto::firewall as pb,
     session::service::{Verdict, Wait},
 };
-
-/// A stream whose handle has died ends within this, even if nothing comes.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 impl FirewallApi {
     pub(super) async fn check(
@@ -50,11 +46,7 @@ impl FirewallApi {
 
     /// Whether the caller's handle is still good. Is no activity.
     pub(super) fn still_accepted(&self, caller: &Caller) -> bool {
-        use crate::session::index::HandleMatch;
-        caller.own.as_ref().is_none_or(|own| {
-            let found = self.api.sessions.by_handle(&own.digest);
-            matches!(found, Some(HandleMatch::Current(_)))
-        })
+        is_accepted(&self.api.sessions, caller)
     }
 }
 

@@ -10,6 +10,8 @@ use tonic::Status;
 use super::{convert, refinements::Filter};
 use crate::{
     grpc::{
+        authorised::Authorised,
+        caller::Caller,
         convert::show::timestamp,
         session::SessionApi,
         status::{IntoRefusal, Refusal, Violations},
@@ -27,11 +29,12 @@ const GATHER: Duration = Duration::from_millis(5);
 /// Without a change the bookmark moves at least this often.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(10);
 
-type Stream = ReceiverStream<Result<pb::WatchRefinementsResponse, Status>>;
+type Stream = Authorised<ReceiverStream<Result<pb::WatchRefinementsResponse, Status>>>;
 
 /// Begins to watch; refuses before the first answer what cannot be served.
 pub(super) fn begin(
     api: &SessionApi,
+    caller: &Caller,
     wire: pb::WatchRefinementsRequest,
 ) -> Result<Stream, Refusal> {
     let mut bad = Violations::default();
@@ -61,7 +64,8 @@ pub(super) fn begin(
         answers,
     };
     tokio::spawn(watcher.run(snapshot));
-    Ok(ReceiverStream::new(stream))
+    let stream = ReceiverStream::new(stream);
+    Ok(Authorised::new(&api.sessions, caller, stream))
 }
 
 struct Watcher {
