@@ -1,11 +1,13 @@
 //! One connection: from an accepted stream to served calls.
 //!
 //! Owns the limits of HTTP/2. A connection whose client does not say what it
-//! speaks within five seconds is closed; so is one that speaks something else.
+//! speaks within five seconds, its first settings included, is closed; so is one
+//! that speaks something else.
 
 use std::{
     convert::Infallible,
     future::Future,
+    io,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -32,8 +34,15 @@ use super::{guard, listen::Socket};
 
 /// What every HTTP/2 client sends first.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The preface and the header of the SETTINGS frame behind it.
-const OPENING: usize = PREFACE.len() + 9;
+/// Bytes in front of every frame: length, kind, flags and stream.
+const FRAME_HEAD: usize = 9;
+/// The kind of a SETTINGS frame, and its flag that only an answer has.
+const SETTINGS: u8 = 4;
+const ACK: u8 = 1;
+/// Bytes of one setting.
+const SETTING: usize = 6;
+/// Bytes of a frame that is taken before anything else was agreed.
+const MAX_FRAME: usize = 16 * 1024;
 /// A client on the same machine has sent its opening long before.
 const OPENING_DEADLINE: Duration = Duration::from_secs(5);
 /// Calls in progress on one connection.
@@ -70,17 +79,16 @@ pub(super) async fn serve(
     dispatcher: Arc<Dispatcher>,
     mut draining: watch::Receiver<bool>,
 ) {
-    let mut opening = [0; OPENING];
-    let opened = tokio::time::timeout(OPENING_DEADLINE, stream.read_exact(&mut opening)).await;
-    if !matches!(opened, Ok(Ok(_))) || !opening.starts_with(PREFACE) {
+    let opened = tokio::time::timeout(OPENING_DEADLINE, read_opening(&mut stream)).await;
+    let Ok(Ok(Some(opening))) = opened else {
         debug!(
             uid = peer.uid,
             pid = peer.pid,
             "connection did not open as HTTP/2"
         );
         return;
-    }
-    let io = AuthorityRepair::new(Opened {
+    };
+    let stream = AuthorityRepair::new(Opened {
         opening,
         given: 0,
         stream,
@@ -100,7 +108,7 @@ pub(super) async fn serve(
         .max_header_list_size(MAX_HEADERS)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,
@@ -114,11 +122,34 @@ pub(super) async fn serve(
     }
 }
 
+/// Reads what a connection begins with: the preface, and a whole SETTINGS frame.
+/// None: it begins with something else.
+async fn read_opening(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
+    let mut opening = vec![0; PREFACE.len() + FRAME_HEAD];
+    stream.read_exact(&mut opening).await?;
+    let (preface, head) = opening.split_at(PREFACE.len());
+    let [high, middle, low, kind, flags, rest @ ..] = head else {
+        return Ok(None);
+    };
+    let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+    let is_whole_number = length <= MAX_FRAME && length.is_multiple_of(SETTING);
+    // The first bit of the stream's number is reserved and means nothing.
+    let is_of_connection = matches!(rest, [0 | 0x80, 0, 0, 0]);
+    let is_settings = *kind == SETTINGS && flags & ACK == 0 && is_of_connection && is_whole_number;
+    if preface != PREFACE || !is_settings {
+        return Ok(None);
+    }
+    let head_end = opening.len();
+    opening.resize(head_end + length, 0);
+    stream.read_exact(&mut opening[head_end..]).await?;
+    Ok(Some(opening))
+}
+
 /// A stream whose first bytes were read already. It does not offer vectored writes:
 /// h2 then gathers answers below 1 KiB and their trailers into one write, where it
 /// would make two for each.
 struct Opened {
-    opening: [u8; OPENING],
+    opening: Vec<u8>,
     given: usize,
     stream: UnixStream,
 }
@@ -128,8 +159,8 @@ impl AsyncRead for Opened {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        if self.given < OPENING {
+    ) -> Poll<io::Result<()>> {
+        if self.given < self.opening.len() {
             let rest = &self.opening[self.given..];
             let count = rest.len().min(buf.remaining());
             buf.put_slice(&rest[..count]);
@@ -145,15 +176,15 @@ impl AsyncWrite for Opened {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
         Poll::Ready(Ok(()))
     }
@@ -167,5 +198,61 @@ pub(super) async fn until_aborted(
     tokio::select! {
         () = task => {}
         () = async { let _ = abort.wait_for(|abort| *abort).await; } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::{MAX_FRAME, PREFACE, SETTINGS, read_opening};
+
+    fn opening(length: usize, kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let [_, length @ ..] = u32::try_from(length).unwrap().to_be_bytes();
+        let head = [&length[..], &[kind, flags, 0, 0, 0, stream]].concat();
+        [&PREFACE[..], &head, payload].concat()
+    }
+
+    /// What is made of these bytes; none: more are waited for.
+    async fn read(bytes: &[u8]) -> Option<Option<Vec<u8>>> {
+        let (mut client, mut server) = tokio::io::duplex(64 * 1024);
+        client.write_all(bytes).await.unwrap();
+        let read = read_opening(&mut server).now_or_never();
+        read.map(Result::unwrap)
+    }
+
+    #[tokio::test]
+    async fn a_connection_begins_with_the_preface_and_whole_settings() {
+        for payload in [&[][..], &[0, 3, 0, 0, 0, 100], &[0; 60]] {
+            let whole = opening(payload.len(), SETTINGS, 0, 0, payload);
+            let more = [&whole[..], b"and what follows"].concat();
+            assert_eq!(read(&more).await, Some(Some(whole)));
+        }
+    }
+
+    #[tokio::test]
+    async fn settings_that_do_not_come_whole_do_not_open_it() {
+        for part in [&[][..], &[0, 3, 0, 0, 0]] {
+            assert_eq!(read(&opening(6, SETTINGS, 0, 0, part)).await, None);
+        }
+        assert_eq!(read(&opening(0, SETTINGS, 0, 0, &[])[..32]).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_settings_is_turned_away_at_once() {
+        const PING: u8 = 6;
+        const DATA: u8 = 0;
+        for bytes in [
+            opening(8, PING, 0, 0, &[]),
+            opening(16_000_000, DATA, 0, 1, &[]),
+            opening(0, SETTINGS, 1, 0, &[]),
+            opening(0, SETTINGS, 0, 1, &[]),
+            opening(7, SETTINGS, 0, 0, &[]),
+            opening(MAX_FRAME + 2, SETTINGS, 0, 0, &[]),
+            vec![b'x'; 33],
+        ] {
+            assert_eq!(read(&bytes).await, Some(None), "{bytes:?}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Streams and the handle they were asked for with.
+//! Streams and the handle they were asked for with; connections and how they begin.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,6 +8,8 @@ use episoded::proto::firewall as firewall_pb;
 use episoded::proto::firewall::firewall_service_client::FirewallServiceClient;
 use episoded::proto::session as pb;
 use episoded::reason::Reason;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tonic::{Response, Status, Streaming};
 
 use crate::harness::{
@@ -133,4 +135,34 @@ async fn a_backup_ends_with_its_handle() {
     terminate(&mut operator, &session.session_id).await;
     let ended = soon(end(&mut copy)).await;
     refusal(ended).expect(Reason::HandleNotAccepted);
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What the daemon says until it closes the connection, within five times what is
+/// promised.
+async fn until_closed(daemon: &Daemon, opening: &[u8]) -> Vec<u8> {
+    let stream = UnixStream::connect(daemon.operator_socket()).await;
+    let mut stream = stream.expect("it is accepted");
+    stream.write_all(opening).await.expect("it is taken");
+    let mut said = Vec::new();
+    let closed = tokio::time::timeout(5 * SOON, stream.read_to_end(&mut said)).await;
+    let _reset_or_end = closed.expect("it is closed in time");
+    said
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_tell_its_settings_is_closed() {
+    let daemon = Daemon::start().await;
+    let cut_off: &[u8] = &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3];
+    let ping: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0];
+    let data: &[u8] = &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1];
+    let closed = [cut_off, ping, data].map(|frame| [PREFACE, frame].concat());
+    let [a, b, c] = &closed;
+    let said = tokio::join!(
+        until_closed(&daemon, a),
+        until_closed(&daemon, b),
+        until_closed(&daemon, c)
+    );
+    assert_eq!(said, (vec![], vec![], vec![]));
 }
