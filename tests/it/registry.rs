@@ -3,6 +3,12 @@
 
 mod equipment;
 mod faults;
+mod idle;
+mod marks;
+mod pages;
+mod reboot;
+mod retention;
+mod revocations;
 mod seat;
 mod threads;
 mod time;

@@ -7,6 +7,7 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use episoded::clock::{BootId, Clock, Now};
+use episoded::grpc::session::SessionApi;
 use episoded::ids::{PublicName, RegistryId, SessionId, WorkId};
 use episoded::secret::{DigestKey, Handle};
 use episoded::session::batch::{Call, Ending, Target};
@@ -15,6 +16,8 @@ use episoded::session::error::{CallError, RegisterError, TargetError};
 use episoded::session::event::Event;
 use episoded::session::index::{Interner, View};
 use episoded::session::limits::Limits;
+use episoded::session::operation::Operation;
+use episoded::session::operation::Settled;
 use episoded::session::operation::register::{Register, RegisterMany, Registered, Until};
 use episoded::session::operation::rotate::{NewHandle, Rotate};
 use episoded::session::operation::terminate::{Ended as EndedSession, Terminate};
@@ -22,7 +25,7 @@ use episoded::session::recovery::{Policy, Setup, recover};
 use episoded::session::service::{Sessions, Wait, WriterThread, start};
 use episoded::session::spec::{Labels, Role, Spec};
 use episoded::session::state::{
-    Actor, Counters, ExitClassification, Peer, Revision, Socket, TerminationReason,
+    Actor, Counters, ExitClassification, Peer, Record, Revision, Socket, Status, TerminationReason,
 };
 use episoded::session::store::{
     AppendError, BackupProgress, Change, Meta, Order, PastRequest, ReadError, Start, Store, Stored,
@@ -35,15 +38,17 @@ use parking_lot::{Mutex, RwLock};
 use crate::harness::{Dirs, within};
 
 /// A clock that stands until it is moved.
-pub struct HandClock(Mutex<Now>);
+pub struct HandClock(Mutex<Now>, Mutex<BootId>);
 
 impl HandClock {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Now {
+        let now = Now {
             boot: 1_000_000,
             awake: 900_000,
             wall: 1_800_000_000_000,
-        })))
+        };
+        let boot_id = BootId::new("11111111-2222-4333-8444-555555555555");
+        Arc::new(Self(Mutex::new(now), Mutex::new(boot_id)))
     }
 
     /// Time passes, awake.
@@ -67,6 +72,15 @@ impl HandClock {
     pub fn set_back(&self, by: Duration) {
         self.0.lock().wall -= by.as_millis() as u64;
     }
+
+    /// The machine is off for that time, and boots.
+    pub fn reboot(&self, off: Duration) {
+        let mut now = self.0.lock();
+        now.boot = 20_000;
+        now.awake = 20_000;
+        now.wall += off.as_millis() as u64;
+        *self.1.lock() = BootId::new("66666666-7777-4888-8999-aaaaaaaaaaaa");
+    }
 }
 
 impl Clock for HandClock {
@@ -75,7 +89,7 @@ impl Clock for HandClock {
     }
 
     fn boot_id(&self) -> BootId {
-        BootId::new("11111111-2222-4333-8444-555555555555")
+        self.1.lock().clone()
     }
 }
 
@@ -258,9 +272,15 @@ impl Registry {
 
     /// Stops it and starts it again on the same journal.
     pub fn restart(self) -> Self {
+        self.restart_after(|_| {})
+    }
+
+    /// Stops it, lets something happen to the clock, and starts it again.
+    pub fn restart_after(self, meanwhile: impl FnOnce(&HandClock)) -> Self {
         self.sessions.stop();
         let ended = self.thread.join();
         assert!(matches!(ended, Ended::Stopped), "{ended:?}");
+        meanwhile(&self.clock);
         Self::open(self.dirs, self.clock, self.limits)
     }
 
@@ -298,17 +318,34 @@ impl Registry {
         self.faults.lock().extend(faults);
     }
 
+    /// Whether every failure in the queue has happened.
+    pub fn has_failed(&self) -> bool {
+        self.faults.lock().is_empty()
+    }
+
+    /// How it comes out, without a deadline.
+    pub async fn call<O: Operation>(&self, operation: O) -> Settled<O> {
+        within(self.sessions.call(operation, Wait::PATIENT)).await
+    }
+
     pub async fn register(
         &self,
         id: &str,
         work: &str,
     ) -> Result<Registered, CallError<RegisterError>> {
-        let operation = registration(&self.sessions, id, work);
-        within(self.sessions.call(operation, Wait::PATIENT)).await
+        self.call(registration(&self.sessions, id, work)).await
+    }
+
+    /// Registers what must not be refused, changed by `change`; its handle.
+    pub async fn registered(&self, id: &str, change: impl FnOnce(&mut Register)) -> Handle {
+        let mut operation = registration(&self.sessions, id, "work");
+        change(&mut operation);
+        let registered = self.call(operation).await.expect("it registers");
+        registered.handle.expect("a new session has a handle")
     }
 
     pub async fn terminate(&self, id: &str) -> Result<EndedSession, CallError<TargetError>> {
-        within(self.sessions.call(termination(id), Wait::PATIENT)).await
+        self.call(termination(id)).await
     }
 
     pub async fn rotate(&self, id: &str) -> Result<NewHandle, CallError<RotateError>> {
@@ -320,11 +357,22 @@ impl Registry {
             etag: None,
             call: termination(id).call,
         };
-        within(self.sessions.call(operation, Wait::PATIENT)).await
+        self.call(operation).await
     }
 
     pub fn get(&self, id: &str) -> Option<View> {
         self.sessions.by_id(&session_id(id))
+    }
+
+    /// How a session stands that is there.
+    pub fn status(&self, id: &str) -> Status {
+        self.get(id).expect("it is there").session.status()
+    }
+
+    /// The record of a session that has ended.
+    pub fn record(&self, id: &str) -> Record {
+        let session = self.get(id).expect("it is there").session;
+        session.record().expect("it has ended").clone()
     }
 
     /// The sessions that the handle opens.
@@ -355,7 +403,7 @@ fn peer(socket: Socket) -> Arc<Peer> {
     })
 }
 
-fn call() -> Call {
+pub fn call() -> Call {
     let actor = Actor {
         peer: peer(Socket::Operator),
         request_id: None,
@@ -410,6 +458,12 @@ pub fn termination(id: &str) -> Terminate {
         etag: None,
         call: call(),
     }
+}
+
+/// The calls of the operator that only read, without a socket.
+pub fn service(registry: &Registry) -> SessionApi {
+    let (_, never) = tokio::sync::watch::channel(false);
+    SessionApi::new(registry.sessions.clone(), "node", never)
 }
 
 /// The identity stays over restarts.
