@@ -2,13 +2,16 @@
 
 mod answers;
 mod authorities;
+mod bulk;
 mod cli;
 mod clients;
 mod crash;
+mod etags;
 mod files;
 mod firewall;
 mod harness;
 mod inject;
+mod lease;
 mod powercut;
 mod readme;
 mod refusals;
