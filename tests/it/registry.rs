@@ -3,6 +3,7 @@
 
 mod equipment;
 mod faults;
+mod history;
 mod idle;
 mod marks;
 mod pages;

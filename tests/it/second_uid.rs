@@ -178,6 +178,53 @@ async fn the_state_stays_closed_when_its_directory_is_opened() {
     .await;
 }
 
+#[tokio::test]
+async fn a_uid_is_let_in_and_shut_out_by_a_reload() {
+    if !need_root() {
+        return;
+    }
+    let (mut daemon, _, handle) = shared_daemon().await;
+    let (session, operator) = (session_socket(&daemon), daemon.operator_socket());
+    chmod(&daemon.dirs().runtime(), 0o711);
+    chmod(&operator, 0o666);
+    let with_uids = |session_uids: &str, operator_uids: &str| {
+        format!(
+            "session_dir = \"{}\"\nsession_group = \"{EPISODE}\"\n\
+             session_uids = {session_uids}\noperator_uids = {operator_uids}\n",
+            daemon.dirs().root().join("session").display()
+        )
+    };
+    let stranger = format!("[\"{STRANGER}\"]");
+    let swapped = with_uids(&stranger, "[]");
+    let operators = with_uids("[]", &stranger);
+    daemon.configure(&swapped);
+    daemon.reload().await;
+    assert!(is_let_in(STRANGER, &session).await);
+    assert!(!is_let_in(EPISODE, &session).await);
+    assert!(!is_let_in(STRANGER, &operator).await);
+    daemon.configure(&operators);
+    daemon.reload().await;
+    assert!(!is_let_in(STRANGER, &session).await);
+    assert!(is_let_in(STRANGER, &operator).await);
+    assert!(answered(0, &operator, &handle).await);
+}
+
+/// Whether that user's connection is served: it hears the server's settings, or
+/// nothing at all.
+async fn is_let_in(uid: u32, socket: &Path) -> bool {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let socket = socket.to_owned();
+    as_user(uid, move || async move {
+        let stream = tokio::net::UnixStream::connect(&socket).await;
+        let mut stream = stream.expect("the modes let it connect");
+        let opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        // It may be closed already.
+        let _ = stream.write_all(opening).await;
+        matches!(stream.read(&mut [0; 9]).await, Ok(1..))
+    })
+    .await
+}
+
 /// Whether a call on the socket is answered at all, by that user.
 async fn answered(uid: u32, socket: &Path, handle: &str) -> bool {
     let (socket, handle) = (socket.to_owned(), handle.to_owned());

@@ -56,7 +56,7 @@ impl Builder {
 
     /// Writes a configuration file and uses it.
     pub fn config(self, text: &str) -> Self {
-        let path = self.dirs.root().join("config.toml");
+        let path = configuration(&self.dirs);
         std::fs::write(&path, text).expect("the configuration is written");
         self.args([OsStr::new("--config"), path.as_os_str()])
     }
@@ -80,6 +80,10 @@ impl Builder {
     pub fn spawn(&self) -> Spawned {
         Spawned::new(Path::new(env!("CARGO_BIN_EXE_episoded")), self)
     }
+}
+
+fn configuration(dirs: &Dirs) -> PathBuf {
+    dirs.root().join("config.toml")
 }
 
 /// A daemon and its directories.
@@ -168,6 +172,26 @@ impl Daemon {
     /// Waits until it has ended by itself.
     pub async fn ended(&mut self) -> Exit {
         self.child.take().expect("the daemon runs").exited().await
+    }
+
+    /// Writes another configuration file in the place of the one it started with.
+    pub fn configure(&self, text: &str) {
+        let path = configuration(self.dirs());
+        std::fs::write(path, text).expect("the configuration is written");
+    }
+
+    /// Has it read its configuration again, and waits until it has.
+    pub async fn reload(&mut self) {
+        let child = self.child.as_mut().expect("the daemon runs");
+        child.signal(rustix::process::Signal::HUP);
+        child.ready().await.expect("it goes on");
+    }
+
+    /// Waits until the running process has written that.
+    pub async fn logged(&self, text: &str) {
+        let mut output = self.running().output.clone();
+        let written = within(output.wait_for(|all| all.contains(text))).await;
+        written.expect("the daemon runs");
     }
 
     /// What the running process has written so far.

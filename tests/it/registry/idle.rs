@@ -12,6 +12,7 @@ use super::equipment::{Registry, work_id};
 
 const SECOND: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_mins(2);
+const JUST_BEFORE: Duration = Duration::from_secs(119);
 
 /// Registers a session that silence of that length ends.
 async fn silent_for(registry: &Registry, id: &str, idle: Duration) -> Handle {
@@ -45,7 +46,7 @@ fn assert_idled_out(registry: &Registry, id: &str) {
 async fn silence_for_the_idle_timeout_ends_a_session_and_reads_are_silence() {
     let registry = Registry::new(Limits::default());
     let handle = silent_for(&registry, "s", IDLE).await;
-    registry.clock.advance(IDLE - SECOND);
+    registry.clock.advance(JUST_BEFORE);
     registry.look().await;
     assert_eq!(registry.status("s"), Status::Active);
     read_in_every_way(&registry, "s");
@@ -65,13 +66,13 @@ async fn a_call_with_the_handle_and_a_heartbeat_postpone_the_end_by_silence() {
     let used = silent_for(&registry, "used", IDLE).await;
     silent_for(&registry, "beats", IDLE).await;
     silent_for(&registry, "silent", IDLE).await;
-    registry.clock.advance(IDLE - SECOND);
+    registry.clock.advance(JUST_BEFORE);
     assert!(registry.opened_by(&used).is_some());
     let beats = registry.get("beats").expect("it is there").session.seq;
     let heard = registry.sessions.heartbeat(beats, Counters::default());
     assert!(heard.is_some());
 
-    registry.clock.advance(IDLE - SECOND);
+    registry.clock.advance(JUST_BEFORE);
     registry.look().await;
     assert_idled_out(&registry, "silent");
     for id in ["used", "beats"] {
@@ -88,7 +89,7 @@ async fn a_call_with_the_handle_and_a_heartbeat_postpone_the_end_by_silence() {
 async fn after_a_start_nothing_idles_out_within_a_minute_or_a_shorter_timeout() {
     let registry = Registry::new(Limits::default());
     let long = silent_for(&registry, "long", IDLE).await;
-    registry.clock.advance(IDLE - SECOND);
+    registry.clock.advance(JUST_BEFORE);
     let short = silent_for(&registry, "short", 10 * SECOND).await;
     registry.clock.advance(SECOND / 2);
     let away = |clock: &super::equipment::HandClock| clock.advance(Duration::from_hours(1));
@@ -96,7 +97,7 @@ async fn after_a_start_nothing_idles_out_within_a_minute_or_a_shorter_timeout() 
     registry.look().await;
     assert_eq!(registry.status("long"), Status::Active);
 
-    registry.clock.advance(10 * SECOND - SECOND / 2);
+    registry.clock.advance(9 * SECOND + SECOND / 2);
     registry.look().await;
     assert_eq!(registry.status("short"), Status::Active);
     registry.clock.advance(SECOND / 2);
@@ -121,7 +122,7 @@ async fn silence_before_a_restart_counts_and_the_time_away_does_not() {
     registry.clock.advance(IDLE);
     let away = |clock: &super::equipment::HandClock| clock.advance(Duration::from_hours(1));
     let registry = registry.restart_after(away);
-    registry.clock.advance(IDLE - SECOND);
+    registry.clock.advance(JUST_BEFORE);
     registry.look().await;
     assert_eq!(registry.status("s"), Status::Active);
     registry.clock.advance(SECOND);
@@ -133,7 +134,7 @@ async fn silence_before_a_restart_counts_and_the_time_away_does_not() {
 async fn after_a_sleep_nothing_idles_out_within_a_minute_or_a_shorter_timeout() {
     let registry = Registry::new(Limits::default());
     silent_for(&registry, "long", IDLE).await;
-    registry.clock.advance(IDLE - 10 * SECOND);
+    registry.clock.advance(110 * SECOND);
     silent_for(&registry, "short", 20 * SECOND).await;
     registry.clock.advance(5 * SECOND);
     registry.clock.sleep(Duration::from_hours(1));
@@ -155,14 +156,13 @@ async fn after_a_sleep_nothing_idles_out_within_a_minute_or_a_shorter_timeout() 
 
 #[tokio::test]
 async fn without_a_deadline_the_default_one_ends_a_session() {
-    let default_ttl = Duration::from_mins(10);
     let limits = Limits {
-        default_ttl,
+        default_ttl: IDLE,
         ..Limits::default()
     };
     let registry = Registry::new(limits);
     let handle = registry.registered("s", |_| {}).await;
-    registry.clock.advance(default_ttl - SECOND);
+    registry.clock.advance(JUST_BEFORE);
     registry.look().await;
     assert_eq!(registry.status("s"), Status::Active);
     registry.clock.advance(SECOND);
