@@ -2,7 +2,7 @@
 //! every form that HTTP/2 allows. A stock server refuses them, which is the
 //! control: what the raw client sends is what breaks.
 
-mod raw;
+pub mod raw;
 
 use std::path::Path;
 
@@ -22,6 +22,25 @@ const ODD: &[&str] = &[
     "unix:///tmp/run/s.sock",
     "unix:tmp:run:s.sock",
     "tmp/a b/s.sock",
+    "%",
+    "/",
+    "//",
+    "100%",
+    "s.sock:443/",
+    "a:b:c:d",
+    "::",
+    "run:user:1000:episoded:operator.sock",
+    "unix:%2Frun%2Fuser%2F1000%2Fepisoded%2Foperator.sock",
+    "unix:///run/user/1000/episoded%20two/session.sock",
+    "unix:@abstract/name",
+    "user@tmp/run@s.sock",
+    "[tmp]/[run]/s.sock",
+    "tmp/why?/s.sock",
+    "tmp/(a)+\'b\'|c/s.sock",
+    "tmp/\"quoted\"/s.sock",
+    "tmp/a#1>b/s.sock",
+    "tmp/~user$1!&2*3,4;5=6/s.sock",
+    "TMP%2FRUN%2fS.SOCK%",
 ];
 
 const GOOD: &[&str] = &["localhost", "localhost:50051", "episoded", "127.0.0.1"];

@@ -7,18 +7,18 @@ use std::path::Path;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 
-const ACK: u8 = 0x1;
-const END_STREAM: u8 = 0x1;
-const END_HEADERS: u8 = 0x4;
+pub const ACK: u8 = 0x1;
+pub const END_STREAM: u8 = 0x1;
+pub const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
@@ -26,7 +26,7 @@ const PRIORITY: u8 = 0x20;
 const NEWEST: u8 = 62;
 
 /// An empty gRPC message, and the one that says SERVING.
-const EMPTY: &[u8] = &[0, 0, 0, 0, 0];
+pub const EMPTY: &[u8] = &[0, 0, 0, 0, 0];
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
 
 /// What became of one request.
@@ -141,17 +141,12 @@ impl Form {
     }
 
     fn block(self, authority: &str, again: bool) -> Vec<u8> {
-        let plain = |prefix: &[u8], value: &str, block: &mut Vec<u8>| {
-            block.extend(prefix);
-            block.push(length(value.len()));
-            block.extend(value.as_bytes());
-        };
         // POST and http from the static table; the path is its index 4.
         let mut block = vec![0x83, 0x86];
-        plain(&[0x04], "/grpc.health.v1.Health/Check", &mut block);
+        literal(&[0x04], "/grpc.health.v1.Health/Check", &mut block);
         self.authority(authority, again, &mut block);
-        plain(&[0x0f, 31 - 15], "application/grpc", &mut block);
-        plain(&[0x00, 2, b't', b'e'], "trailers", &mut block);
+        literal(&[0x0f, 31 - 15], "application/grpc", &mut block);
+        literal(&[0x00, 2, b't', b'e'], "trailers", &mut block);
         block
     }
 
@@ -182,13 +177,20 @@ impl Form {
     }
 }
 
+/// A field that is not indexed, its value as it is, behind its form and name.
+pub fn literal(name: &[u8], value: &str, block: &mut Vec<u8>) {
+    block.extend(name);
+    block.push(length(value.len()));
+    block.extend(value.as_bytes());
+}
+
 /// A length that fits a prefix of 7 bits.
 fn length(length: usize) -> u8 {
     assert!(length < 127, "short enough for one octet");
     length as u8
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
     frame.extend([kind, flags]);
     frame.extend(stream.to_be_bytes());
@@ -243,11 +245,15 @@ async fn answer(connection: &mut UnixStream, stream: u32) -> io::Result<Answer> 
 
 /// Symbols by the length of their code, in the order of the codes: the code is
 /// canonical (RFC 7541 appendix B). What no authority here holds is left out.
-const BY_LENGTH: [(u32, u32, &[u8]); 4] = [
+const BY_LENGTH: [(u32, u32, &[u8]); 8] = [
     (5, 0x0, b"012aceiost"),
     (6, 0x14, b" %-./3456789=A_bdfghlmnpru"),
     (7, 0x5c, b":BCDEFGHIJKLMNOPQRSTUVWYjkqvwxyz"),
     (8, 0xf8, b"&*,;XZ"),
+    (10, 0x3f8, b"!\"()?"),
+    (11, 0x7fa, b"'+|"),
+    (12, 0xffa, b"#>"),
+    (13, 0x1ff8, b"\0$@[]~"),
 ];
 
 fn huffman(text: &str) -> Vec<u8> {
