@@ -4,11 +4,13 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use episoded::proto::session as pb;
+
 use super::contradictions;
-use super::script::{Said, Teller};
+use super::script::{Said, Teller, said};
 use crate::crash::assert_none;
 use crate::crash::ledger::Ledger;
-use crate::harness::{Daemon, need_command};
+use crate::harness::{Daemon, Refusal, need_command, registration, within};
 
 /// No fault is injected later than this.
 const MOST: usize = 200;
@@ -157,6 +159,56 @@ async fn a_write_that_is_swallowed_is_caught() {
         wrong.iter().any(|one| one.contains("new: missing")),
         "{wrong:#?}"
     );
+}
+
+/// Sessions as large as they may be, in a message as large as it may be: their
+/// pages do not fit into memory.
+fn more_than_fits() -> pb::RegisterSessionsRequest {
+    let labels = (0..15).map(|n| (format!("label-{n}"), "v".repeat(255)));
+    let wide = pb::RegisterSessionRequest {
+        labels: labels.collect(),
+        policy_resolved_ref: "p".repeat(256),
+        coordination_id: "c".repeat(256),
+        ..registration("work")
+    };
+    pb::RegisterSessionsRequest {
+        requests: vec![wide; 900],
+    }
+}
+
+/// Pages that do not fit into memory are written before the commit, and nothing is
+/// unknown about what fails there.
+#[tokio::test]
+async fn a_write_that_fails_before_the_commit_is_answered_as_not_written() {
+    const FAR_BEHIND_THE_START: usize = 500;
+    if !need_command("strace") {
+        return;
+    }
+    for (error, answer) in [("EIO", Said::Failed), ("ENOSPC", Said::Full)] {
+        let before = Before::new().await;
+        let mut daemon = before.copy();
+        let log = ["registry.db-wal"];
+        let fault = failing(&daemon, &log, "pwrite64", error, FAR_BEHIND_THE_START);
+        daemon.wrap(fault.words.clone());
+        daemon.restart().await;
+        let mut teller = Teller::new(&daemon, before.ledger.clone()).await;
+        teller.register("first").await.expect("it registers");
+        assert!(!fault.happened());
+        let mut operator = daemon.operator().await;
+        let call = within(operator.register_sessions(more_than_fits())).await;
+        let refused = call.expect_err("it cannot be written");
+        assert_eq!(said(Refusal::of(&refused)), answer);
+        assert!(fault.happened());
+
+        teller.assert_opens("first").await;
+        teller.register("second").await.expect("the store goes on");
+        let mut ledger = teller.ledger;
+        daemon.kill9();
+        daemon.wrap(Vec::new());
+        daemon.restart().await;
+        let wrong = contradictions(&daemon, &mut ledger).await;
+        assert_none(&wrong, error);
+    }
 }
 
 const ALL: [&str; 2] = ["registry.db", "registry.db-wal"];

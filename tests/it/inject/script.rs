@@ -46,7 +46,7 @@ fn registered(id: &str, handle: Option<String>) -> Operation {
     vec![(id.to_owned(), change)]
 }
 
-fn said(refusal: Option<Refusal>) -> Said {
+pub fn said(refusal: Option<Refusal>) -> Said {
     let Some(refusal) = refusal else {
         return Said::Gone;
     };
@@ -63,7 +63,7 @@ fn said(refusal: Option<Refusal>) -> Said {
         Said::Unknown
     } else {
         assert!(
-            refusal.message.contains("nothing was changed"),
+            refusal.message.contains("the change was not written"),
             "{refusal:?}"
         );
         Said::Failed
