@@ -3,7 +3,9 @@
 use episoded::proto::session as pb;
 use episoded::reason::Reason;
 
-use crate::harness::{Client, Daemon, find, get, normal_end, of_work, own, register, registration};
+use crate::harness::{
+    Client, Daemon, find, get, normal_end, of_work, own, register, registration, within,
+};
 
 async fn page(operator: &mut Client, request: pb::ListSessionsRequest) -> pb::ListSessionsResponse {
     let answer = operator.list_sessions(request).await;
@@ -34,6 +36,41 @@ async fn a_session_is_found_by_id_live_and_ended_and_an_unknown_id_is_not() {
     unknown
         .expect_err("unknown")
         .expect(Reason::SessionNotFound);
+}
+
+#[tokio::test]
+async fn a_record_is_there_from_the_end_until_its_time_is_over_and_not_else() {
+    let daemon = Daemon::builder()
+        .args(["--terminated-ttl", "1s"])
+        .start()
+        .await;
+    let mut operator = daemon.operator().await;
+    let id = register(&mut operator, registration("work"))
+        .await
+        .session_id;
+    let active = get(&mut operator, &id).await.expect("it is live");
+    assert_eq!(active.status(), pb::SessionStatus::Active);
+    assert_eq!(active.termination, None);
+    operator
+        .terminate_session(normal_end(&id))
+        .await
+        .expect("it ends");
+    let over = async {
+        loop {
+            match get(&mut operator, &id).await {
+                Ok(ended) => assert!(ended.termination.is_some(), "{ended:?}"),
+                Err(refused) => return refused,
+            }
+        }
+    };
+    within(over).await.expect(Reason::SessionNotFound);
+    let mut ended = of_work("work");
+    ended.include_terminated = true;
+    let gone = find(&mut operator, ended).await;
+    let gone = gone.expect_err("forgotten").expect(Reason::SessionNotFound);
+    assert!(gone.metadata.is_empty(), "{gone:?}");
+    let list = page(&mut operator, pb::ListSessionsRequest::default()).await;
+    assert!(list.sessions.is_empty());
 }
 
 #[tokio::test]

@@ -77,6 +77,107 @@ async fn a_session_ends_once_and_answers_its_first_record_for_ever() {
 }
 
 #[tokio::test]
+async fn an_ended_session_is_shown_with_its_record_and_without_its_secrets() {
+    let daemon = Daemon::start().await;
+    let mut operator = daemon.operator().await;
+    let request = pb::RegisterSessionRequest {
+        lease_id: "the-secret-lease".to_owned(),
+        lease_holder: "holder".to_owned(),
+        episode_id: "episode".to_owned(),
+        labels: [("team".to_owned(), "blue".to_owned())].into(),
+        ..registration("work")
+    };
+    let session = register(&mut operator, request).await;
+    let counters = pb::Counters {
+        tool_calls: 3,
+        events: 5,
+        tokens: 7,
+    };
+    let beat = pb::HeartbeatSessionRequest {
+        session_id: session.session_id.clone(),
+        counters: Some(counters),
+    };
+    operator.heartbeat_session(beat).await.expect("it beats");
+    let live = get(&mut operator, &session.session_id).await;
+    let live = live.expect("it is live");
+    assert_eq!(live.lease_state(), pb::LeaseState::Held);
+    assert_eq!(live.counters, Some(counters));
+    let request = pb::TerminateSessionRequest {
+        exit_code: Some(7),
+        tokens_consumed: Some(1234),
+        ..normal_end(&session.session_id)
+    };
+    let answer = operator.terminate_session(request).await;
+    let answer = answer.expect("it ends").into_inner().session;
+    let ended = get(&mut operator, &session.session_id).await;
+    let ended = ended.expect("it is remembered");
+    eprintln!(
+        "{:?} {:?}",
+        answer.as_ref().unwrap().counters,
+        ended.counters
+    );
+    assert_eq!(answer.as_ref(), Some(&ended), "one answer");
+
+    let record = ended.termination.clone().expect("with its record");
+    assert_eq!(record.reason(), pb::TerminationReason::Normal);
+    assert_eq!(
+        (record.exit_code, record.tokens_consumed),
+        (Some(7), Some(1234))
+    );
+    assert_eq!(record.counters, Some(counters));
+    assert!(record.end_time.is_some() && record.duration.is_some());
+    let without_secrets = pb::Session {
+        status: pb::SessionStatus::Terminated.into(),
+        lease_state: pb::LeaseState::Unspecified.into(),
+        lease_holder: String::new(),
+        lease_change_time: None,
+        lease_presenter: None,
+        termination: Some(record),
+        revision: ended.revision,
+        etag: ended.revision.to_string(),
+        ..live.clone()
+    };
+    assert_eq!(ended, without_secrets);
+    assert_eq!((&*ended.ephemeral_handle, &*ended.lease_id), ("", ""));
+    assert!(ended.revision > live.revision);
+}
+
+#[tokio::test]
+async fn records_over_the_limit_make_room_and_the_daemon_counts_them() {
+    use episoded::proto::admin::GetServerInfoRequest;
+    let daemon = Daemon::builder()
+        .args(["--max-terminated", "1"])
+        .start()
+        .await;
+    let mut operator = daemon.operator().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let session = register(&mut operator, registration("work")).await;
+        let end = normal_end(&session.session_id);
+        operator.terminate_session(end).await.expect("it ends");
+        ids.push(session.session_id);
+    }
+    let mut admin = daemon.admin().await;
+    let purged = async {
+        loop {
+            let info = admin.get_server_info(GetServerInfoRequest {}).await;
+            let info = info.expect("it answers").into_inner();
+            if info.terminated_sessions == 1 && info.early_purges > 1 {
+                return info;
+            }
+        }
+    };
+    assert_eq!(within(purged).await.early_purges, 2);
+    for id in &ids[..2] {
+        let gone = get(&mut operator, id).await;
+        gone.expect_err("it made room")
+            .expect(Reason::SessionNotFound);
+    }
+    let newest = get(&mut operator, &ids[2]).await;
+    assert!(newest.expect("it is remembered").termination.is_some());
+}
+
+#[tokio::test]
 async fn an_ended_session_refuses_everything_else() {
     let daemon = Daemon::start().await;
     let mut operator = daemon.operator().await;
