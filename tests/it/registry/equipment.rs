@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -101,6 +101,8 @@ pub enum Fault {
     Full,
     Failed,
     Unknown,
+    /// Not at all, but it takes until the test lets it go.
+    Held,
 }
 
 /// The real journal, a queue of failures for its writes, and who wrote.
@@ -109,6 +111,8 @@ struct Faulty {
     faults: Arc<Mutex<VecDeque<Fault>>>,
     clock: Arc<HandClock>,
     writers: Arc<Mutex<Vec<ThreadId>>>,
+    held: mpsc::Sender<()>,
+    let_go: mpsc::Receiver<()>,
 }
 
 impl Faulty {
@@ -121,6 +125,11 @@ impl Faulty {
             Some(Fault::Unknown) => Err(AppendError::Unknown(cause())),
             Some(Fault::Slow) => {
                 self.clock.advance(Duration::from_millis(3));
+                Ok(())
+            }
+            Some(Fault::Held) => {
+                self.held.send(()).expect("the test waits");
+                self.let_go.recv().expect("the test lets it go");
                 Ok(())
             }
             None => Ok(()),
@@ -229,6 +238,8 @@ pub struct Registry {
     limits: Limits,
     faults: Arc<Mutex<VecDeque<Fault>>>,
     writers: Arc<Mutex<Vec<ThreadId>>>,
+    held: mpsc::Receiver<()>,
+    let_go: mpsc::Sender<()>,
     thread: WriterThread,
 }
 
@@ -243,11 +254,15 @@ impl Registry {
         let journal = Journal::open(&Files::in_dir(&dirs.state()), &key).expect("it opens");
         let faults = Arc::default();
         let writers = Arc::default();
+        let (tell_held, held) = mpsc::channel();
+        let (let_go, wait) = mpsc::channel();
         let store = Faulty {
             journal,
             faults: Arc::clone(&faults),
             clock: Arc::clone(&clock),
             writers: Arc::clone(&writers),
+            held: tell_held,
+            let_go: wait,
         };
         let shared = Arc::new(RwLock::new(limits));
         let setup = Setup {
@@ -266,6 +281,8 @@ impl Registry {
             limits,
             faults,
             writers,
+            held,
+            let_go,
             thread,
         }
     }
@@ -316,6 +333,16 @@ impl Registry {
     /// The next appends fail so, in this order.
     pub fn fail(&self, faults: &[Fault]) {
         self.faults.lock().extend(faults);
+    }
+
+    /// Waits until an append is held.
+    pub fn until_held(&self) {
+        self.held.recv().expect("the writer is there");
+    }
+
+    /// Lets the append go on that is held.
+    pub fn let_go(&self) {
+        self.let_go.send(()).expect("the writer is there");
     }
 
     /// Whether every failure in the queue has happened.
@@ -394,7 +421,7 @@ fn no_name() -> PublicName {
     PublicName::parse("").expect("a name may be absent")
 }
 
-fn peer(socket: Socket) -> Arc<Peer> {
+pub fn peer(socket: Socket) -> Arc<Peer> {
     Arc::new(Peer {
         uid: 1000,
         pid: 4711,
