@@ -8,6 +8,7 @@ mod clients;
 mod crash;
 mod drain;
 mod etags;
+mod expiry;
 mod files;
 mod filters;
 mod firewall;

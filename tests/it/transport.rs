@@ -12,7 +12,8 @@ use tokio::net::UnixStream;
 use tonic::{Response, Status};
 
 use crate::harness::{
-    Client, Daemon, bearer, find, get, normal_end, own, refusal, register, registration, within,
+    Client, Daemon, bearer, find, get, normal_end, own, refusal, register, registration,
+    repository, within,
 };
 use wire::{Fate, Wire, call, check, malformed, taken_back};
 
@@ -40,6 +41,38 @@ async fn the_first_settings_announce_the_streams_and_the_headers_that_are_taken(
         assert_eq!(value(MAX_CONCURRENT_STREAMS), Some(128));
         assert_eq!(value(MAX_HEADER_LIST_SIZE), Some(8 * 1024));
     }
+}
+
+/// The library that hurries timers.
+fn hurried() -> tempfile::TempPath {
+    let library = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR"))
+        .expect("target takes a file")
+        .into_temp_path();
+    let status = std::process::Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
+        .arg(&library)
+        .arg(repository().join("tests/it/transport/hurried.c"))
+        .status()
+        .expect("a build needs a C compiler");
+    assert!(status.success());
+    library
+}
+
+/// Its timers run ten times as fast, or the test would take a minute and more.
+#[tokio::test]
+async fn a_silent_client_is_asked_whether_it_is_there_and_closed_if_it_is_not() {
+    let library = hurried();
+    let preload = format!("LD_PRELOAD={}", library.display());
+    let mut daemon = Daemon::builder().stopped();
+    daemon.wrap(["env", &preload, "HURRY=10"].map(Into::into).into());
+    daemon.restart().await;
+    let mut there = Wire::open(&daemon.operator_socket()).await;
+    let mut gone = Wire::open(&daemon.session_socket()).await;
+    let asked = there.asked().await;
+    there.reply(&asked).await;
+    gone.asked().await;
+    gone.closed().await;
+    assert_eq!(there.fate().await, Fate::Alive);
 }
 
 /// So many of them, each on the next stream.

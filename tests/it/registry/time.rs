@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use episoded::session::batch::Target;
 use episoded::session::limits::Limits;
 use episoded::session::operation::register::Until;
+use episoded::session::operation::update::Update;
 use episoded::session::service::Wait;
 use episoded::session::state::{Status, TerminationReason};
 
-use super::equipment::{Registry, identity, registration};
+use super::equipment::{Registry, call, identity, registration, session_id};
 use crate::harness::within;
 
 const TTL: Duration = Duration::from_mins(5);
@@ -90,4 +92,36 @@ async fn a_deadline_refuses_the_handle_at_its_instant_and_ends_the_session() {
     let record = ended.record().expect("with its record");
     assert_eq!(record.reason, TerminationReason::Timeout);
     assert_eq!(&*record.detail, "expire_time");
+}
+
+#[tokio::test]
+async fn a_deadline_that_is_moved_counts_from_then_on_and_the_old_one_does_not() {
+    let registry = Registry::new(Limits::default());
+    for id in ["nearer", "farther", "never"] {
+        registry
+            .registered(id, |operation| operation.until = Until::After(2 * TTL))
+            .await;
+    }
+    for (id, until) in [
+        ("nearer", Until::After(TTL)),
+        ("farther", Until::After(3 * TTL)),
+        ("never", Until::Never),
+    ] {
+        let update = Update {
+            target: Target::Named(session_id(id)),
+            labels: None,
+            until: Some(until),
+            idle: None,
+            etag: None,
+            call: call(),
+        };
+        registry.call(update).await.expect("it is moved");
+    }
+    for ended in [1, 1, 2, 2] {
+        registry.clock.advance(TTL);
+        registry.look().await;
+        let live = registry.sessions.info().live;
+        assert_eq!(live, 3 - ended, "after {ended}");
+    }
+    assert_eq!(registry.status("never"), Status::Active);
 }

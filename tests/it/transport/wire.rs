@@ -100,6 +100,21 @@ impl Wire {
         }
     }
 
+    /// Waits until it asks whether somebody is there.
+    pub async fn asked(&mut self) -> Frame {
+        loop {
+            let frame = self.next().await.expect("the connection goes on");
+            if frame.kind == PING && frame.flags & ACK == 0 {
+                return frame;
+            }
+        }
+    }
+
+    /// Says that somebody is.
+    pub async fn reply(&mut self, asked: &Frame) {
+        self.send(&frame(PING, ACK, 0, &asked.payload)).await;
+    }
+
     /// Waits until a stream is answered; it is not read on.
     pub async fn answered(&mut self, stream: u32) {
         self.until(HEADERS, stream).await;
