@@ -18,6 +18,7 @@ mod backup;
 mod context;
 mod error;
 mod export;
+mod manifest;
 mod manual;
 mod output;
 mod run;
@@ -75,6 +76,9 @@ enum Command {
     /// Work with sessions
     #[command(subcommand)]
     Session(Box<session::SessionCommand>),
+    /// Make, check and compare context manifests
+    #[command(subcommand)]
+    Manifest(manifest::ManifestCommand),
     /// Run a command as the episode of a new session
     Run(Box<run::Run>),
     /// Start, inspect and stop the daemon
@@ -121,6 +125,7 @@ fn execute(command: Command, context: &Context) -> Result<u8, CliError> {
     runtime.block_on(async {
         match command {
             Command::Session(command) => command.run(context).await.map(done),
+            Command::Manifest(command) => command.run(context).await,
             Command::Run(command) => command.run(context).await,
             Command::Server(command) => command.run(context).await.map(done),
             Command::Backup(command) => command.run(context).await.map(done),

@@ -11,7 +11,7 @@ use serde_json::json;
 use tonic::Code;
 
 use super::output::Format;
-use crate::client::error::Origin;
+use crate::client::error::{FieldViolation, Origin};
 use crate::client::{ClientError, SecretError};
 use crate::paths::PathError;
 use crate::reason::Reason;
@@ -44,6 +44,8 @@ pub struct CliError {
     exit: u8,
     kind: Kind,
     hint: Option<String>,
+    /// What is wrong with each part of what was given.
+    violations: Vec<FieldViolation>,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,7 @@ impl CliError {
                 exit: 0,
                 kind: Kind::Silent,
                 hint: None,
+                violations: Vec::new(),
             };
         }
         Self::writing(Path::new("stdout"), error)
@@ -96,6 +99,7 @@ impl CliError {
                 message: message.into(),
             },
             hint: None,
+            violations: Vec::new(),
         }
     }
 
@@ -105,6 +109,7 @@ impl CliError {
             exit,
             kind: Kind::Silent,
             hint: None,
+            violations: Vec::new(),
         }
     }
 
@@ -112,6 +117,13 @@ impl CliError {
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same with all that is wrong with its parts.
+    #[must_use]
+    pub fn with_violations(mut self, violations: Vec<FieldViolation>) -> Self {
+        self.violations = violations;
         self
     }
 
@@ -143,10 +155,8 @@ impl CliError {
 
     fn text(&self) -> String {
         let mut text = format!("episodectl: {self}\n");
-        if let Kind::Call(error) = &self.kind {
-            for violation in &error.violations {
-                let _ = writeln!(text, "  {}: {}", violation.field, violation.description);
-            }
+        for violation in self.violations() {
+            let _ = writeln!(text, "  {}: {}", violation.field, violation.description);
         }
         if let Some(hint) = &self.hint {
             let _ = writeln!(text, "hint: {hint}");
@@ -154,27 +164,32 @@ impl CliError {
         text
     }
 
+    fn violations(&self) -> &[FieldViolation] {
+        match &self.kind {
+            Kind::Call(error) => &error.violations,
+            Kind::Silent | Kind::Local { .. } => &self.violations,
+        }
+    }
+
     fn json(&self) -> serde_json::Value {
+        let violations: Vec<_> = self
+            .violations()
+            .iter()
+            .map(|v| json!({"field": v.field, "description": v.description}))
+            .collect();
         match &self.kind {
             Kind::Silent => serde_json::Value::Null,
             Kind::Local { code, message } => json!({
                 "code": code, "reason": null, "message": message,
-                "metadata": {}, "fieldViolations": [],
+                "metadata": {}, "fieldViolations": violations,
             }),
-            Kind::Call(error) => {
-                let violations: Vec<_> = error
-                    .violations
-                    .iter()
-                    .map(|v| json!({"field": v.field, "description": v.description}))
-                    .collect();
-                json!({
-                    "code": code_name(error.code),
-                    "reason": error.reason.map(Reason::as_str),
-                    "message": error.message,
-                    "metadata": error.metadata,
-                    "fieldViolations": violations,
-                })
-            }
+            Kind::Call(error) => json!({
+                "code": code_name(error.code),
+                "reason": error.reason.map(Reason::as_str),
+                "message": error.message,
+                "metadata": error.metadata,
+                "fieldViolations": violations,
+            }),
         }
     }
 }
@@ -198,6 +213,7 @@ impl From<ClientError> for CliError {
             exit: exit_code(&error),
             hint: hint(&error),
             kind: Kind::Call(Box::new(error)),
+            violations: Vec::new(),
         }
     }
 }

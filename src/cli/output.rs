@@ -65,6 +65,11 @@ impl Printer {
 
     /// A JSON document, indented or on a line of its own.
     pub fn json(&mut self, json: &Json) -> Result<(), CliError> {
+        self.value(json)
+    }
+
+    /// The same of anything that is one.
+    pub fn value(&mut self, json: &impl serde::Serialize) -> Result<(), CliError> {
         let written = match self.format {
             Format::Json => serde_json::to_writer_pretty(&mut self.out, json),
             Format::Table | Format::Jsonl => serde_json::to_writer(&mut self.out, json),

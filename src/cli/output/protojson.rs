@@ -5,6 +5,8 @@
 //! and durations as text, absent what is default. One deviation: bytes are
 //! hashes here, and are printed in hex.
 //!
+//! What people write is read by the same descriptors, strictly.
+//!
 //! Refuses to print a credential: the two fields that can hold one are never
 //! part of the output, whatever an answer carries.
 
@@ -22,6 +24,10 @@ use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::Value;
 
 use crate::proto;
+
+mod reading;
+
+pub use reading::{Misread, from_json};
 
 /// Never printed; see the module.
 const CREDENTIALS: [&str; 2] = ["ephemeral_handle", "lease_id"];
@@ -73,6 +79,8 @@ described!("episoded.session.v1", session: Session, Event, RegisterSessionRespon
     RequestStopResponse, TerminateSessionResponse, TerminateSessionsResponse,
     RemoveSessionResponse, ListEventsResponse);
 described!("episoded.admin.v1", admin: GetServerInfoResponse);
+described!("episoded.firewall.v1", firewall: GetManifestResponse, PutManifestResponse);
+described!("episoded.manifest.v1", manifest: Manifest, CommandRule);
 
 /// A message as protojson.
 pub fn to_json<M: Described>(message: &M) -> Json {

@@ -1,0 +1,248 @@
+//! `manifest build`: a manifest of what lies in a directory.
+//!
+//! Owns how the parts come together. The same files and options give the same
+//! bytes, wherever the directory lies: nothing of its path, of a time or of the
+//! machine is in a manifest.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use prost::Message as _;
+
+use super::file;
+use super::hash::{self, Content};
+use super::left::LeftOut;
+use super::lint::warnings;
+use super::options::{self, ToolChoice};
+use super::pattern::Patterns;
+use super::presets::Preset;
+use super::tree::Search;
+use crate::cli::context::Context;
+use crate::cli::error::CliError;
+use crate::cli::output::protojson::{hex, to_json};
+use crate::cli::output::{Format, note};
+use crate::firewall::manifest::{Manifest, TreeAccess};
+use crate::firewall::path::RelativePath;
+use crate::proto::firewall::PutManifestResponse;
+use crate::proto::manifest as pb;
+use crate::proto::manifests::shown_tree;
+
+/// Make a manifest of a directory's files.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Make a manifest of a directory's files.
+
+Without patterns every file is listed that git does not ignore; hidden ones too, but for .git. \
+Symlinks, special files and files over 64 MiB are left out, and what is left out is told on \
+stderr. Patterns are written as in .gitignore: `src` is all below every src, `/src/*.rs` begins \
+at the root. The manifest goes to stdout as JSON; with --out or --put its hash does.",
+    after_help = "Examples:
+  episodectl manifest build --root . --edit src --edit Cargo.toml --tree target=rw \\
+      --preset rust --preset git-read --out m.json
+  episodectl manifest build --root . --tracked --edit src --put
+  episodectl manifest build --root . 'docs/**/*.md' --zoom README.md > m.json"
+)]
+pub struct Build {
+    /// The directory
+    #[arg(long, value_name = "DIR")]
+    root: PathBuf,
+
+    /// List only what these patterns, --edit or --zoom match
+    #[arg(value_name = "GLOB", conflicts_with = "tracked")]
+    globs: Vec<String>,
+
+    /// List what git tracks
+    #[arg(long)]
+    tracked: bool,
+
+    /// Files that may be changed; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    edit: Vec<String>,
+
+    /// Files whose readers must show the hash; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    zoom: Vec<String>,
+
+    /// A directory to read (r), write (w) or both (rw) without pins; may be repeated
+    #[arg(long, value_name = "DIR=r|w|rw", value_parser = options::tree)]
+    tree: Vec<(RelativePath, TreeAccess)>,
+
+    /// Exactly these classes of tools; absent: those that the rest needs
+    #[arg(long, value_name = "CLASS", value_enum)]
+    allow_tool: Vec<ToolChoice>,
+
+    /// A host, at any port or at one; may be repeated
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = options::host)]
+    allow_host: Vec<pb::Host>,
+
+    /// A model; may be repeated
+    #[arg(long, value_name = "NAME")]
+    allow_model: Vec<String>,
+
+    /// An artifact; may be repeated
+    #[arg(long, value_name = "NAME")]
+    allow_artifact: Vec<String>,
+
+    /// A tool of a server, as of MCP; may be repeated
+    #[arg(long, value_name = "SERVER/TOOL", value_parser = options::named_tool)]
+    mcp: Vec<pb::NamedTool>,
+
+    /// A file with a JSON list of command rules; may be repeated
+    #[arg(long, value_name = "FILE")]
+    rules: Vec<PathBuf>,
+
+    /// Command rules for common tools; may be repeated
+    #[arg(long, value_enum)]
+    preset: Vec<Preset>,
+
+    /// The manifest's name
+    #[arg(long, value_name = "ID", default_value = "workspace")]
+    manifest_id: String,
+
+    /// The name of the profile it is for
+    #[arg(long, value_name = "ID", default_value = "default")]
+    profile_id: String,
+
+    /// Write the manifest to this file
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+
+    /// Store the manifest with the daemon
+    #[arg(long)]
+    put: bool,
+}
+
+impl Build {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        let commands = self.commands()?;
+        let entries = self.entries()?;
+        let (out, put) = (self.out.clone(), self.put);
+        let manifest = self.manifest(entries, commands)?;
+        for warning in warnings(&manifest) {
+            note(format_args!("warning: {warning}"));
+        }
+        let text = file::text(&manifest);
+        let mut printer = context.printer();
+        if out.is_none() && !put {
+            if context.format == Format::Jsonl {
+                printer.json(&to_json(&pb::Manifest::from(&manifest)))?;
+            } else {
+                printer.text(&text)?;
+            }
+            return printer.flush();
+        }
+        if let Some(path) = &out {
+            std::fs::write(path, text).map_err(|error| CliError::writing(path, &error))?;
+        }
+        let mut answer = PutManifestResponse {
+            manifest_hash: manifest.hash().0.to_vec(),
+            manifest_id: manifest.manifest_id().to_owned(),
+            already_stored: false,
+            entries: manifest.entries().len() as u32,
+        };
+        if put {
+            answer = context
+                .operator()
+                .await?
+                .put_manifest((&manifest).into())
+                .await?;
+        }
+        printer.answer(&answer, |answer| {
+            format!("{}\n", hex(&answer.manifest_hash))
+        })?;
+        printer.flush()
+    }
+
+    fn commands(&self) -> Result<Vec<pb::CommandRule>, CliError> {
+        let mut rules = Vec::new();
+        for path in &self.rules {
+            rules.extend(file::rules(path)?);
+        }
+        rules.extend(self.preset.iter().flat_map(|preset| preset.rules()));
+        let mut seen = std::collections::HashSet::new();
+        rules.retain(|rule| seen.insert(rule.encode_to_vec()));
+        Ok(rules)
+    }
+
+    fn entries(&self) -> Result<Vec<pb::Entry>, CliError> {
+        let root = std::fs::canonicalize(&self.root)
+            .map_err(|error| CliError::reading(&self.root, &error))?;
+        if !root.is_dir() {
+            let message = format!("{} is no directory", self.root.display());
+            return Err(CliError::usage(message, "name the root of the workspace"));
+        }
+        let wanted = Patterns::new(&self.globs)?;
+        let (edit, zoom) = (Patterns::new(&self.edit)?, Patterns::new(&self.zoom)?);
+        let search = Search {
+            root: &root,
+            tracked: self.tracked,
+            wanted: &wanted,
+            others: [&edit, &zoom],
+            trees: &self.tree,
+        };
+        let mut left = LeftOut::default();
+        let paths = search.files(&mut left)?;
+        let contents = hash::all(&root, &paths);
+        let mut entries = Vec::with_capacity(paths.len());
+        for (path, content) in paths.into_iter().zip(contents) {
+            let access = match (edit.matches(&path), zoom.matches(&path)) {
+                (true, _) => pb::Access::ReadWrite,
+                (false, true) => pb::Access::ReadWithZoom,
+                (false, false) => pb::Access::Read,
+            };
+            match content {
+                Ok(content) => entries.push(entry(path, content, access)),
+                Err(why) => left.add(Path::new(&path), why),
+            }
+        }
+        left.tell();
+        for pattern in [wanted, edit, zoom].iter().flat_map(Patterns::unused) {
+            note(format_args!("no file matches {pattern}"));
+        }
+        Ok(entries)
+    }
+
+    fn manifest(
+        self,
+        entries: Vec<pb::Entry>,
+        commands: Vec<pb::CommandRule>,
+    ) -> Result<Manifest, CliError> {
+        let tree = |(path, access): (RelativePath, TreeAccess)| pb::Tree {
+            path: path.shown().to_owned(),
+            access: shown_tree(access).into(),
+        };
+        let mut wire = pb::Manifest {
+            manifest_id: self.manifest_id,
+            profile_id: self.profile_id,
+            entries,
+            trees: self.tree.into_iter().map(tree).collect(),
+            tools: Vec::new(),
+            commands,
+            named_tools: self.mcp,
+            network: self.allow_host,
+            models: self.allow_model,
+            artifacts: self.allow_artifact,
+        };
+        wire.tools = if self.allow_tool.is_empty() {
+            options::needed_tools(&wire)
+        } else {
+            self.allow_tool
+                .into_iter()
+                .map(|class| class.0.into())
+                .collect()
+        };
+        file::valid(wire)
+            .map_err(|faults| file::invalid("what is asked for", "no manifest", &faults))
+    }
+}
+
+/// An entry of what a file holds.
+pub fn entry(path: String, content: Content, access: pb::Access) -> pb::Entry {
+    pb::Entry {
+        path,
+        hash: content.hash.to_vec(),
+        access: access.into(),
+        stable_id: String::new(),
+        size: Some(content.size),
+    }
+}

@@ -1,0 +1,136 @@
+//! Manifests and rules in files.
+//!
+//! Owns the format: JSON, as the CLI prints the messages. A file is read strictly:
+//! what its JSON does not say right is one error with its place, and what of it is
+//! no manifest is one error with every fault.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use crate::cli::error::{CliError, exit};
+use crate::cli::output::protojson::{Described, Json, Misread, from_json, to_json};
+use crate::client::error::FieldViolation;
+use crate::firewall::manifest::{Fault, Manifest};
+use crate::proto::{manifest as pb, manifests};
+
+/// Largest file that is read, in bytes: several times what the daemon takes.
+const MAX_FILE: u64 = 256 << 20;
+
+/// The manifest in a file, `-` for stdin, as requests carry it.
+pub fn read(path: &Path) -> Result<pb::Manifest, CliError> {
+    Ok((&load(path)?).into())
+}
+
+/// The manifest in a file, `-` for stdin.
+pub fn load(path: &Path) -> Result<Manifest, CliError> {
+    let wire = message(path, &json(path)?, "")?;
+    valid(wire).map_err(|faults| invalid(&named(path), "no manifest", &faults))
+}
+
+/// The command rules in a file, `-` for stdin: a JSON list of them.
+pub fn rules(path: &Path) -> Result<Vec<pb::CommandRule>, CliError> {
+    match json(path)? {
+        Json::Array(items) => {
+            let items = items.iter().enumerate();
+            items
+                .map(|(at, item)| message(path, item, &format!("[{at}]")))
+                .collect()
+        }
+        Json::Object(_) | Json::Leaf(_) => {
+            let message = format!("{} is no list of command rules", named(path));
+            Err(malformed(message).with_hint("rules stand in `[…]`; `manifest presets` shows some"))
+        }
+    }
+}
+
+/// The manifest of a message. How many entries a daemon takes is its own to say.
+pub fn valid(wire: pb::Manifest) -> Result<Manifest, Vec<Fault>> {
+    manifests::build(wire, usize::MAX)
+}
+
+/// What is said of a manifest with faults.
+pub fn invalid(subject: &str, what: &str, faults: &[Fault]) -> CliError {
+    let count = match faults.len() {
+        1 => "one fault".to_owned(),
+        many => format!("{many} faults"),
+    };
+    let violation = |fault: &Fault| FieldViolation {
+        field: fault.field.clone(),
+        description: fault.rule.clone(),
+    };
+    malformed(format!("{subject} is {what}: {count}"))
+        .with_violations(faults.iter().map(violation).collect())
+}
+
+/// A manifest as its file has it.
+pub fn text(manifest: &Manifest) -> String {
+    let json = to_json(&pb::Manifest::from(manifest));
+    let text = serde_json::to_string_pretty(&json).expect("texts and numbers are JSON");
+    text + "\n"
+}
+
+/// What a path is called in messages.
+pub fn named(path: &Path) -> String {
+    if is_stdin(path) {
+        return "stdin".to_owned();
+    }
+    path.display().to_string()
+}
+
+/// The whole text of a file, `-` for stdin.
+pub fn contents(path: &Path) -> Result<String, CliError> {
+    let failed = |error: io::Error| CliError::reading(Path::new(&named(path)), &error);
+    let mut text = String::new();
+    let read = if is_stdin(path) {
+        io::stdin()
+            .lock()
+            .take(MAX_FILE + 1)
+            .read_to_string(&mut text)
+    } else {
+        let file = File::open(path).map_err(failed)?;
+        file.take(MAX_FILE + 1).read_to_string(&mut text)
+    };
+    match read {
+        Ok(_) if text.len() as u64 > MAX_FILE => {
+            Err(malformed(format!("{} is larger than 256 MiB", named(path))))
+        }
+        Ok(_) => Ok(text),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(malformed(format!("{} is not UTF-8", named(path))))
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Something given is malformed.
+pub fn malformed(message: String) -> CliError {
+    CliError::local(exit::DATA, "INVALID_ARGUMENT", message)
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+fn json(path: &Path) -> Result<Json, CliError> {
+    let text = contents(path)?;
+    serde_json::from_str(&text).map_err(|error| {
+        let message = format!("{} is not JSON: {error}", named(path));
+        malformed(message).with_hint("`manifest build` writes such files")
+    })
+}
+
+fn message<M: Described + Default>(path: &Path, json: &Json, at: &str) -> Result<M, CliError> {
+    from_json(json).map_err(|misread| {
+        let Misread { place, what, hint } = misread;
+        let place = match (at, place.as_str()) {
+            ("", "") => "the whole".to_owned(),
+            ("", place) => place.to_owned(),
+            (at, "") => at.to_owned(),
+            (at, place) => format!("{at}.{place}"),
+        };
+        let error = malformed(format!("{}: {place} {what}", named(path)));
+        let hint = hint.unwrap_or_else(|| "`manifest build` writes such files".to_owned());
+        error.with_hint(hint)
+    })
+}

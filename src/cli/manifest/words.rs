@@ -1,0 +1,81 @@
+//! The parts of a manifest in words, for people.
+
+use crate::firewall::command::{Matcher, Rule};
+use crate::firewall::manifest::{Access, Host, TreeAccess};
+
+/// An entry's access.
+pub fn access(access: Access) -> &'static str {
+    match access {
+        Access::Read => "read",
+        Access::ReadWithZoom => "read-with-zoom",
+        Access::ReadWrite => "read-write",
+    }
+}
+
+/// A tree's access.
+pub fn tree_access(access: TreeAccess) -> &'static str {
+    match access {
+        TreeAccess::Read => "read",
+        TreeAccess::Write => "write",
+        TreeAccess::ReadWrite => "read-write",
+    }
+}
+
+/// A host, with its port if it has one.
+pub fn host(host: &Host) -> String {
+    match host.port {
+        Some(port) if host.name.contains(':') => format!("[{}]:{port}", host.name),
+        Some(port) => format!("{}:{port}", host.name),
+        None => host.name.to_string(),
+    }
+}
+
+/// A rule on one line: `cargo (build|test) {--release|-p <text>}…`.
+pub fn rule(rule: &Rule) -> String {
+    let mut text = word(&rule.program);
+    for argument in &rule.arguments {
+        text.push(' ');
+        text.push_str(&matcher(argument));
+    }
+    if let Some(directory) = &rule.working_directory {
+        text += &format!("  [in {}]", directory.shown());
+    }
+    if !rule.environment.is_empty() {
+        text += &format!("  [may set {}]", rule.environment.join(" "));
+    }
+    text
+}
+
+fn matcher(matcher: &Matcher) -> String {
+    let joined = |parts: Vec<String>| parts.join("|");
+    match matcher {
+        Matcher::Literal(text) => word(text),
+        Matcher::OneOf(texts) => format!("({})", joined(texts.iter().map(|t| word(t)).collect())),
+        Matcher::PathUnder(directory) => format!("<path in {}>", directory.shown()),
+        Matcher::Integer { min, max } => format!("<{min}..{max}>"),
+        Matcher::Text => "<text>".to_owned(),
+        Matcher::Option { names, value } => {
+            let names = names.iter().map(|name| word(name)).collect();
+            format!("{} {}", joined(names), self::matcher(value))
+        }
+        Matcher::AnyOf(matchers) => {
+            format!("({})", joined(matchers.iter().map(self::matcher).collect()))
+        }
+        Matcher::AnyNumberOf(inner) => match &**inner {
+            Matcher::AnyOf(matchers) => {
+                let all = matchers.iter().map(self::matcher).collect();
+                format!("{{{}}}…", joined(all))
+            }
+            inner => format!("{{{}}}…", self::matcher(inner)),
+        },
+    }
+}
+
+/// A word, in quotes if it could be taken for something else.
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("{text:?}")
+}
