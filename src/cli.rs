@@ -15,16 +15,20 @@ use clap::{Parser, Subcommand};
 
 mod args;
 mod backup;
+mod cat;
+mod check;
 mod context;
 mod error;
 mod export;
 mod manifest;
 mod manual;
 mod output;
+mod refine;
 mod run;
 mod secrets;
 mod server;
 mod session;
+mod why;
 
 use context::Context;
 use error::{CliError, exit};
@@ -81,6 +85,15 @@ enum Command {
     Manifest(manifest::ManifestCommand),
     /// Run a command as the episode of a new session
     Run(Box<run::Run>),
+    /// Ask the context firewall whether a request is allowed
+    Check(Box<check::Check>),
+    /// Print files, verified against the session's manifest
+    Cat(cat::Cat),
+    /// Answer sessions that missed something
+    #[command(subcommand)]
+    Refine(refine::RefineCommand),
+    /// Explain a denial by its decision id
+    Why(why::Why),
     /// Start, inspect and stop the daemon
     #[command(subcommand)]
     Server(server::ServerCommand),
@@ -127,6 +140,10 @@ fn execute(command: Command, context: &Context) -> Result<u8, CliError> {
             Command::Session(command) => command.run(context).await.map(done),
             Command::Manifest(command) => command.run(context).await,
             Command::Run(command) => command.run(context).await,
+            Command::Check(command) => command.run(context).await,
+            Command::Cat(command) => command.run(context).await.map(done),
+            Command::Refine(command) => command.run(context).await.map(done),
+            Command::Why(command) => command.run(context).await.map(done),
             Command::Server(command) => command.run(context).await.map(done),
             Command::Backup(command) => command.run(context).await.map(done),
             Command::Export(command) => command.run(context).await.map(done),

@@ -189,6 +189,8 @@ choices! {
     lease_state: LeaseState, "LEASE_STATE_", lease_state_of;
     /// `--kind`.
     event_kind: EventKind, "EVENT_KIND_", event_kind_of;
+    /// `--state` of refinements.
+    refinement_state: RefinementState, "REFINEMENT_STATE_", refinement_state_of;
     /// `--min-evidence`.
     evidence: IdentityEvidence, "IDENTITY_EVIDENCE_", evidence_of;
     /// `--sovereignty`.

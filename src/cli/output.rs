@@ -9,6 +9,7 @@ use clap::ValueEnum;
 
 pub mod event;
 pub mod protojson;
+pub mod refinement;
 pub mod session;
 pub mod text;
 

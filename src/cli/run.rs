@@ -15,10 +15,10 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use prost_types::Duration as WireDuration;
 
 use super::args;
@@ -29,11 +29,12 @@ use super::secrets::NewLeaseArgs;
 use super::session::register::{NewSession, may_be_registered, withheld};
 use crate::client::{Client, ClientError, Follow, Handle};
 use crate::proto::session::{
-    BindEpisodeRequest, RegisterSessionRequest, RegisterSessionResponse, RemoveSessionRequest,
-    Role, WatchFilter,
+    BindEpisodeRequest, Firewall, RegisterSessionRequest, RegisterSessionResponse,
+    RemoveSessionRequest, Role, WatchFilter,
 };
 
 mod child;
+mod confine;
 mod keeper;
 mod report;
 mod scratch;
@@ -42,7 +43,8 @@ mod supervise;
 pub mod terminal;
 
 use child::Episode;
-use keeper::Keeper;
+use confine::Confinement;
+use keeper::{Keeper, OnMiss};
 use scratch::Scratch;
 use signals::Signals;
 
@@ -94,12 +96,35 @@ pub struct Run {
     #[arg(long, value_name = "DURATION", value_parser = args::duration, default_value = "10s")]
     kill_after: Duration,
 
+    /// What to do when the session misses something: stop the command, or wait for the coordinator's
+    /// answer and go on with the successor's handle in EPISODE_HANDLE_FILE
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Miss::Stop, requires = "manifest")]
+    on_miss: Miss,
+
+    /// Run the command where it sees only the system's programs, the workspace, session.sock and its own
+    /// handle (needs bubblewrap)
+    #[arg(long, requires = "manifest", conflicts_with = "session_socket")]
+    confine: bool,
+
+    /// With --confine: another directory it may read; may be repeated
+    #[arg(long, value_name = "DIR", requires = "confine")]
+    confine_read: Vec<PathBuf>,
+
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 
     #[command(flatten)]
     session: NewSession,
+}
+
+/// What a miss does to the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Miss {
+    /// It is stopped, as by any other end of the session.
+    Stop,
+    /// It runs on until a successor can go on.
+    Wait,
 }
 
 /// A registered session about to get its episode.
@@ -111,6 +136,7 @@ struct Registered {
     idle: Duration,
     revision: u64,
     registry_id: String,
+    firewall: Option<Firewall>,
 }
 
 /// Where the daemon says that sessions connect.
@@ -131,7 +157,7 @@ impl Run {
             None => session_socket(context).await.map_err(before_start)?,
         };
         let registered = tokio::select! {
-            registered = register(context, self.session, self.role, &self.lease) => registered.map_err(before_start)?,
+            registered = register(context, self.session.clone(), self.role, &self.lease) => registered.map_err(before_start)?,
             signal = signals.fatal() => return Ok(child::Exit::Signal(signal.as_raw()).code()),
         };
         let prepared = Scratch::create(&context.env, &registered.handle);
@@ -142,19 +168,63 @@ impl Run {
                 return Err(before_start(error));
             }
         };
+        let command = match self.command_line(context, &registered, &scratch, &session_socket) {
+            Ok(command) => command,
+            Err(error) => {
+                remove(&registered).await;
+                return Err(before_start(error));
+            }
+        };
         let environment = [
             ("EPISODE_SESSION_ID", registered.session_id.clone().into()),
             ("EPISODE_HANDLE_FILE", scratch.handle_file().into()),
             ("EPISODE_SOCKET", session_socket.into()),
         ];
-        let episode = match Episode::spawn(&self.command, environment) {
+        let episode = match Episode::spawn(&command, environment) {
             Ok(episode) => episode,
             Err(error) => {
                 remove(&registered).await;
-                return Err(not_started(&self.command[0], &error));
+                return Err(not_started(&command[0], &error));
             }
         };
-        Ok(accompany(registered, episode, signals, self.kill_after).await)
+        let waits = self.on_miss == Miss::Wait;
+        let handle_file = waits.then(|| scratch.handle_file());
+        Ok(accompany(registered, episode, signals, self.kill_after, handle_file).await)
+    }
+}
+
+impl Run {
+    /// The command as it is started: itself, or confined.
+    fn command_line(
+        &self,
+        context: &Context,
+        registered: &Registered,
+        scratch: &Scratch,
+        session_socket: &Path,
+    ) -> Result<Vec<OsString>, CliError> {
+        let Some(firewall) = registered.firewall.as_ref().filter(|_| self.confine) else {
+            return Ok(self.command.clone());
+        };
+        let host_root = match firewall.host_root.as_str() {
+            "" => &firewall.workspace_root,
+            root => root,
+        };
+        let parent = |path: &Path| path.parent().unwrap_or(path).to_owned();
+        let confinement = Confinement {
+            workspace: host_root.into(),
+            named: firewall.workspace_root.clone().into(),
+            session_dir: parent(session_socket),
+            scratch: parent(&scratch.handle_file()),
+            readable: self.confine_read.clone(),
+        };
+        let operator = context.operator_socket()?;
+        confinement.check(&[
+            parent(&operator),
+            parent(session_socket),
+            context.env.state_dir()?,
+            context.env.runtime_dir()?,
+        ])?;
+        Ok(confinement.wrap(&self.command, confine::has_terminal()))
     }
 }
 
@@ -165,6 +235,7 @@ async fn register(
     lease: &NewLeaseArgs,
 ) -> Result<Registered, CliError> {
     let lease = lease.resolve(&context.env)?;
+    let firewall = session.firewall.clone();
     let mut request = session.into_request(role, lease.lease.as_ref())?;
     let idle = *request.idle_timeout.get_or_insert(IDLE);
     let episode_id = std::mem::take(&mut request.episode_id);
@@ -172,6 +243,7 @@ async fn register(
         request.request_id = format!("run-{}", super::secrets::random_name()?);
     }
     let client = context.operator().await?;
+    firewall.apply(&client, &mut request).await?;
     let answer = registered(&client, request).await;
     if may_be_registered(&answer) {
         lease.keep();
@@ -193,6 +265,7 @@ async fn register(
         idle: idle.try_into().unwrap_or(HEARTBEAT),
         revision: answer.revision,
         registry_id: session.registry_id,
+        firewall: session.firewall,
     })
 }
 
@@ -213,6 +286,7 @@ async fn accompany(
     mut episode: Episode,
     mut signals: Signals,
     kill_after: Duration,
+    handle_file: Option<PathBuf>,
 ) -> u8 {
     let Registered {
         client,
@@ -222,22 +296,24 @@ async fn accompany(
         idle,
         revision,
         registry_id,
+        firewall: _,
     } = registered;
     let filter = WatchFilter {
         session_id: session_id.clone(),
         ..WatchFilter::default()
     };
-    let keeper = Keeper::new(
-        client.clone(),
-        handle,
-        BindEpisodeRequest {
-            session_id: session_id.clone(),
-            episode_id,
-            pid: Some(episode.pid()),
-            ..BindEpisodeRequest::default()
-        },
-        HEARTBEAT.min(idle / 3),
-    );
+    let bind = BindEpisodeRequest {
+        session_id,
+        episode_id,
+        pid: Some(episode.pid()),
+        ..BindEpisodeRequest::default()
+    };
+    let on_miss = handle_file.map(|handle_file| OnMiss {
+        handle_file,
+        episode: bind.clone(),
+    });
+    let beat = HEARTBEAT.min(idle / 3);
+    let keeper = Keeper::new(client.clone(), handle, bind, beat, on_miss);
     let mut news = keeper.start(Follow::behind(
         client.clone(),
         filter,
@@ -245,6 +321,7 @@ async fn accompany(
         registry_id,
     ));
     let ending = supervise::supervise(&mut episode, &mut news, &mut signals, kill_after).await;
+    let session_id = news.session_id();
     drop(news);
     if ending.session_ended {
         return SESSION_ENDED;
@@ -278,5 +355,9 @@ fn not_started(program: &OsString, error: &io::Error) -> CliError {
         _ => NOT_EXECUTABLE,
     };
     let message = format!("cannot run {}: {error}", program.display());
-    CliError::local(exit, "FAILED_PRECONDITION", message)
+    let error = CliError::local(exit, "FAILED_PRECONDITION", message);
+    if program == "bwrap" {
+        return error.with_hint("--confine needs bubblewrap: apt-get install bubblewrap");
+    }
+    error
 }

@@ -6,7 +6,8 @@ use super::context::Context;
 use super::error::CliError;
 
 mod change;
-mod history;
+pub mod firewall;
+pub mod history;
 mod list;
 mod read;
 pub mod register;

@@ -146,8 +146,10 @@ async fn a_snapshot_and_a_late_watcher_get_answers_that_fit() {
     let mut operator = daemon.operator().await;
     let requests = (0..MANY).map(large).collect();
     register_many(&mut operator, requests).await;
-    use pb::watch_sessions_request::Start;
-    for start in [Start::Snapshot(true), Start::AfterRevision(0)] {
+    for start in [
+        pb::watch_sessions_request::Start::Snapshot(true),
+        pb::watch_sessions_request::Start::AfterRevision(0),
+    ] {
         let request = pb::WatchSessionsRequest {
             start: Some(start),
             ..Default::default()

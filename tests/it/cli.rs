@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::harness::{Ctl, Daemon, Dirs, Running, done};
 
 mod errors;
+mod firewall;
 mod secrets;
 mod server;
 mod streams;

@@ -15,7 +15,7 @@ pub use call::{
     Client, Refusal, bearer, connect, find, get, normal_end, of_work, own, refusal, register,
     registration, within,
 };
-pub use ctl::{Ctl, EPISODECTL, Running, done};
+pub use ctl::{Ctl, Done, EPISODECTL, Running, done};
 pub use daemon::{Builder, Daemon, Exit, Spawned};
 pub use dirs::Dirs;
 pub use disk::{Disk, need_disks, need_mounts};

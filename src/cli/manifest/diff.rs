@@ -1,6 +1,7 @@
 //! `manifest diff`: what one manifest allows and another does not.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -97,14 +98,14 @@ impl Change {
 fn changes(a: &Manifest, b: &Manifest) -> Vec<Change> {
     let (old, new) = (facts(a), facts(b));
     let keys: std::collections::BTreeSet<_> = old.keys().chain(new.keys()).collect();
-    let changed = keys.into_iter().filter(|key| old.get(key) != new.get(key));
+    let differing = keys.into_iter().filter(|key| old.get(key) != new.get(key));
     let change = |key: &(&'static str, String)| Change {
         kind: key.0,
         name: key.1.clone(),
         old: old.get(key).cloned(),
         new: new.get(key).cloned(),
     };
-    let mut changes: Vec<Change> = changed.map(change).collect();
+    let mut changes: Vec<Change> = differing.map(change).collect();
     if changes.is_empty() && a != b {
         changes.push(Change {
             kind: "commands",
@@ -127,10 +128,10 @@ fn facts(manifest: &Manifest) -> BTreeMap<(&'static str, String), String> {
     for entry in manifest.entries() {
         let mut what = format!("{} {}", words::access(entry.access), hex(&entry.hash));
         if let Some(size) = entry.size {
-            what += &format!(" {size}");
+            let _ = write!(what, " {size}");
         }
         if !entry.stable_id.is_empty() {
-            what += &format!(" {}", entry.stable_id);
+            let _ = write!(what, " {}", entry.stable_id);
         }
         add("entry", entry.path.as_str().into(), what);
     }

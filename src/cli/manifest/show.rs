@@ -12,7 +12,7 @@ use crate::cli::error::{CliError, exit};
 use crate::cli::output::protojson::hex;
 use crate::cli::output::text::{Columns, fields};
 use crate::client::Client;
-use crate::firewall::manifest::{Access, Manifest};
+use crate::firewall::manifest::{Access, Manifest, ToolClass};
 use crate::proto::firewall::get_manifest_request::Of;
 use crate::proto::firewall::{GetManifestRequest, GetManifestResponse};
 
@@ -103,7 +103,7 @@ pub async fn stored(client: &Client, of: Of) -> Result<Manifest, CliError> {
 
 fn summary(manifest: &Manifest, list: bool) -> String {
     let tools = manifest.tools();
-    let tools: Vec<&str> = tools.iter().map(|class| class.name()).collect();
+    let tools: Vec<&str> = tools.iter().map(ToolClass::name).collect();
     let commands = manifest.commands();
     let mut text = fields(&[
         ("MANIFEST", manifest.manifest_id().to_owned()),

@@ -149,12 +149,10 @@ impl Case {
             Err(denied) => format!("DENY {}", denied.reason.code()),
         };
         let fits = match (&decision.outcome, self.verdict, &self.reason) {
-            (Ok(_), Wanted::Allow, _) => true,
-            (Err(denied), Wanted::Deny | Wanted::WouldDeny, Some(reason)) => {
-                denied.reason.code() == reason
-            }
-            (Err(_), Wanted::Deny | Wanted::WouldDeny, None) => true,
-            _ => false,
+            (Ok(_), wanted, _) => wanted == Wanted::Allow,
+            (Err(_), Wanted::Allow, _) => false,
+            (Err(denied), _, Some(reason)) => denied.reason.code() == reason,
+            (Err(_), _, None) => true,
         };
         if !fits {
             let wanted = match self.verdict {

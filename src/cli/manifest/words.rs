@@ -1,5 +1,7 @@
 //! The parts of a manifest in words, for people.
 
+use std::fmt::Write as _;
+
 use crate::firewall::command::{Matcher, Rule};
 use crate::firewall::manifest::{Access, Host, TreeAccess};
 
@@ -38,10 +40,10 @@ pub fn rule(rule: &Rule) -> String {
         text.push_str(&matcher(argument));
     }
     if let Some(directory) = &rule.working_directory {
-        text += &format!("  [in {}]", directory.shown());
+        let _ = write!(text, "  [in {}]", directory.shown());
     }
     if !rule.environment.is_empty() {
-        text += &format!("  [may set {}]", rule.environment.join(" "));
+        let _ = write!(text, "  [may set {}]", rule.environment.join(" "));
     }
     text
 }

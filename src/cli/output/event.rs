@@ -46,9 +46,16 @@ fn joined(mut cells: Vec<String>) -> String {
     format!("{}\n", clean(&cells.join("  ")))
 }
 
-fn detail(event: &Event) -> String {
+/// What is particular to the event's kind.
+pub fn detail(event: &Event) -> String {
     if let Some(restart) = &event.restart {
         return format!("incarnation {}, {} live", restart.incarnation, restart.live);
+    }
+    if let Some(denial) = &event.denial {
+        return super::refinement::denial(denial);
+    }
+    if let Some(refinement) = &event.refinement {
+        return format!("{} {}", refinement.refinement_id, refinement.missed_path);
     }
     let Some(session) = &event.session else {
         return String::new();

@@ -77,9 +77,11 @@ described!("episoded.session.v1", session: Session, Event, RegisterSessionRespon
     GetSessionResponse, LookupSessionResponse, ListSessionsResponse, BindEpisodeResponse,
     RenewLeaseResponse, RotateHandleResponse, UpdateSessionResponse, HeartbeatSessionResponse,
     RequestStopResponse, TerminateSessionResponse, TerminateSessionsResponse,
-    RemoveSessionResponse, ListEventsResponse);
+    RemoveSessionResponse, ListEventsResponse, Refinement);
 described!("episoded.admin.v1", admin: GetServerInfoResponse);
-described!("episoded.firewall.v1", firewall: GetManifestResponse, PutManifestResponse);
+described!("episoded.firewall.v1", firewall: Verdict, ListAllowedResponse,
+    ListRefinementsResponse, RefinementChange, ReissueContextResponse, GetManifestResponse,
+    PutManifestResponse);
 described!("episoded.manifest.v1", manifest: Manifest, CommandRule);
 
 /// A message as protojson.

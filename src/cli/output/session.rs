@@ -2,7 +2,7 @@
 
 use super::protojson::{duration_text, hex};
 use super::text::{Columns, fields, labels, second, short};
-use crate::proto::session::{Actor, Counters, Session, TerminationRecord};
+use crate::proto::session::{Actor, Counters, Firewall, OnDenial, Session, TerminationRecord};
 
 /// The heading of [`row`].
 pub const HEADING: [&str; 8] = [
@@ -45,7 +45,12 @@ pub fn detail(session: Option<&Session>) -> String {
         ("Parent", session.parent_session_id.clone()),
         ("Labels", labels(&session.labels)),
         ("Policy", session.policy_resolved_ref.clone()),
-        ("Manifest hash", hex(&session.capability_manifest_hash)),
+        ("Capabilities", hex(&session.capability_manifest_hash)),
+        ("Firewall", firewall(session)),
+        ("Manifest", manifest(session)),
+        ("Workspace", workspace(session)),
+        ("Predecessor", session.predecessor_session_id.clone()),
+        ("Successor", session.successor_session_id.clone()),
         ("Lease", lease(session)),
         ("Lease changed", second(session.lease_change_time.as_ref())),
         ("Created", second(session.create_time.as_ref())),
@@ -69,6 +74,38 @@ pub fn detail(session: Option<&Session>) -> String {
         pairs.extend(record_fields(record));
     }
     fields(&pairs)
+}
+
+fn firewall(session: &Session) -> String {
+    let Some(firewall) = &session.firewall else {
+        return String::new();
+    };
+    let mut words = vec![short(firewall.mode().as_str_name(), "FIREWALL_MODE_")];
+    match firewall.on_denial() {
+        OnDenial::Continue => words.push(format!("survives {} denials", firewall.max_denials)),
+        OnDenial::End | OnDenial::Unspecified => words.push("ends on a denial".to_owned()),
+    }
+    if firewall.denials > 0 {
+        words.push(format!("{} denied so far", firewall.denials));
+    }
+    if !firewall.lifted_paths.is_empty() {
+        words.push(format!("{} entries written", firewall.lifted_paths.len()));
+    }
+    words.join(", ")
+}
+
+fn manifest(session: &Session) -> String {
+    let shown =
+        |firewall: &Firewall| format!("{} {}", firewall.manifest_id, hex(&firewall.manifest_hash));
+    session.firewall.as_ref().map_or_else(String::new, shown)
+}
+
+fn workspace(session: &Session) -> String {
+    let shown = |firewall: &Firewall| match firewall.host_root.as_str() {
+        "" => firewall.workspace_root.clone(),
+        host => format!("{} (at {host})", firewall.workspace_root),
+    };
+    session.firewall.as_ref().map_or_else(String::new, shown)
 }
 
 fn record_fields(record: &TerminationRecord) -> Vec<(&'static str, String)> {

@@ -4,8 +4,12 @@
 //! and a watch on the session. It tells the supervisor what it must act on and
 //! goes on whatever the daemon does; a daemon that is away is waited for.
 
+mod successor;
+
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
@@ -14,9 +18,11 @@ use crate::cli::output::note;
 use crate::client::{Client, ClientError, Follow, Handle, Update};
 use crate::proto::session::{
     BindEpisodeRequest, Event, EventKind, GetSessionRequest, HeartbeatSessionRequest, Session,
-    SessionStatus,
+    SessionStatus, TerminationReason,
 };
+
 use crate::reason::Reason;
+pub use successor::OnMiss;
 
 /// More than a session can say that matters: bound, stop, ended.
 const QUEUE: usize = 8;
@@ -38,9 +44,15 @@ pub enum News {
 pub struct Newspaper {
     news: mpsc::Receiver<News>,
     keeper: JoinHandle<()>,
+    current: Arc<Mutex<String>>,
 }
 
 impl Newspaper {
+    /// The session that is kept now.
+    pub fn session_id(&self) -> String {
+        self.current.lock().clone()
+    }
+
     /// The next news; none are left once the session has ended.
     pub async fn next(&mut self) -> News {
         match self.news.recv().await {
@@ -56,8 +68,13 @@ impl Drop for Newspaper {
     }
 }
 
-/// The session's end: nothing is left to keep.
-struct Over;
+/// The session's end.
+enum Over {
+    /// Nothing is left to keep, and the supervisor knows.
+    Told,
+    /// It missed something, and another may go on in its place.
+    Missed,
+}
 
 /// Keeps one session.
 pub struct Keeper {
@@ -68,6 +85,9 @@ pub struct Keeper {
     session_id: String,
     every: Duration,
     is_stop_known: bool,
+    /// What to do about a miss; none: it is an end like any other.
+    on_miss: Option<OnMiss>,
+    current: Arc<Mutex<String>>,
 }
 
 impl Keeper {
@@ -77,8 +97,11 @@ impl Keeper {
         handle: Handle,
         bind: BindEpisodeRequest,
         every: Duration,
+        on_miss: Option<OnMiss>,
     ) -> Self {
         Self {
+            current: Arc::new(Mutex::new(bind.session_id.clone())),
+            on_miss,
             own: Some(operator.clone().with_handle(handle)),
             operator,
             session_id: bind.session_id.clone(),
@@ -91,15 +114,29 @@ impl Keeper {
     /// Starts keeping.
     pub fn start(mut self, follow: Follow) -> Newspaper {
         let (sender, news) = mpsc::channel(QUEUE);
-        let keeper = tokio::spawn(async move {
-            let Over = self.keep(follow, &sender).await;
-        });
-        Newspaper { news, keeper }
+        let current = Arc::clone(&self.current);
+        let keeper = tokio::spawn(async move { self.keep_on(follow, &sender).await });
+        Newspaper {
+            news,
+            keeper,
+            current,
+        }
+    }
+
+    /// Keeps one session after the other.
+    async fn keep_on(&mut self, mut follow: Follow, news: &mpsc::Sender<News>) {
+        self.bind().await;
+        let _ = news.send(News::Bound).await;
+        while let Over::Missed = self.keep(follow, news).await {
+            let Some(next) = self.go_on().await else {
+                let _ = news.send(News::Ended).await;
+                return;
+            };
+            follow = next;
+        }
     }
 
     async fn keep(&mut self, mut follow: Follow, news: &mpsc::Sender<News>) -> Over {
-        self.bind().await;
-        let _ = news.send(News::Bound).await;
         let mut beat = interval(self.every);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_watching = true;
@@ -152,7 +189,7 @@ impl Keeper {
                 None
             }
             EventKind::Terminated | EventKind::Evicted | EventKind::Removed => {
-                Some(ended(event.session.as_ref(), news).await)
+                Some(self.ended(event.session.as_ref(), news).await)
             }
             _ => None,
         }
@@ -218,16 +255,35 @@ impl Keeper {
             Ok(answer) => {
                 let session = answer.session.unwrap_or_default();
                 if session.status() != SessionStatus::Active {
-                    return Some(ended(Some(&session), news).await);
+                    return Some(self.ended(Some(&session), news).await);
                 }
                 if session.stop_requested {
                     self.stop(news).await;
                 }
                 None
             }
-            Err(error) if is_over(&error) => Some(ended(None, news).await),
+            Err(error) if is_over(&error) => Some(self.ended(None, news).await),
             Err(_) => None,
         }
+    }
+}
+
+impl Keeper {
+    async fn ended(&self, session: Option<&Session>, news: &mpsc::Sender<News>) -> Over {
+        let record = session.and_then(|session| session.termination.as_ref());
+        let missed = record.is_some_and(|r| r.reason() == TerminationReason::ContextMiss);
+        if missed && self.on_miss.is_some() {
+            return Over::Missed;
+        }
+        let actor = record.and_then(|record| record.actor.as_ref());
+        let by_handle = actor.is_some_and(|actor| actor.socket == "session");
+        let said = if by_handle && !missed {
+            News::EndedItself
+        } else {
+            News::Ended
+        };
+        let _ = news.send(said).await;
+        Over::Told
     }
 }
 
@@ -241,17 +297,4 @@ fn is_over(error: &ClientError) -> bool {
         error.reason,
         Some(Reason::SessionTerminated | Reason::SessionNotFound)
     )
-}
-
-async fn ended(session: Option<&Session>, news: &mpsc::Sender<News>) -> Over {
-    let record = session.and_then(|session| session.termination.as_ref());
-    let actor = record.and_then(|record| record.actor.as_ref());
-    let by_handle = actor.is_some_and(|actor| actor.socket == "session");
-    let said = if by_handle {
-        News::EndedItself
-    } else {
-        News::Ended
-    };
-    let _ = news.send(said).await;
-    Over
 }

@@ -8,6 +8,7 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, exit};
 use crate::cli::output::{note, session::detail};
 use crate::cli::secrets::{HandleOut, NewLeaseArgs};
+use crate::cli::session::firewall::FirewallArgs;
 use crate::client::error::Origin;
 use crate::client::{ClientError, Handle, Lease};
 use crate::proto::session::{
@@ -77,6 +78,9 @@ pub struct NewSession {
 
     #[command(flatten)]
     waiver: WaiverArgs,
+
+    #[command(flatten)]
+    pub firewall: FirewallArgs,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -213,8 +217,10 @@ impl Register {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let destination = self.out.open()?;
         let lease = self.lease.resolve(&context.env)?;
-        let request = self.session.into_request(self.role, lease.lease.as_ref())?;
+        let firewall = self.session.firewall.clone();
+        let mut request = self.session.into_request(self.role, lease.lease.as_ref())?;
         let client = context.operator().await?;
+        firewall.apply(&client, &mut request).await?;
         let answer = client.register_session(request).await;
         if may_be_registered(&answer) {
             lease.keep();

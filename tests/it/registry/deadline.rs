@@ -7,6 +7,7 @@ use std::time::Duration;
 use episoded::clock::Clock as _;
 use episoded::grpc::admin::{AdminApi, Facts};
 use episoded::grpc::dispatch::Dispatcher;
+use episoded::grpc::firewall::FirewallApi;
 use episoded::grpc::services::{Apis, Health, Services};
 use episoded::proto::session as pb;
 use episoded::reason::Reason;
@@ -39,8 +40,10 @@ async fn client(registry: &Registry) -> Client {
         session_socket: nowhere,
     };
     let stop = Arc::default();
+    let session = service(registry);
     services.serve(&Apis {
-        session: service(registry),
+        firewall: FirewallApi::new(session.clone()),
+        session,
         admin: AdminApi::new(registry.sessions.clone(), facts, stop),
     });
     let dispatcher = Arc::new(Dispatcher::new(services, Socket::Operator, CALL_TIMEOUT));

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use episoded::grpc::caller::Caller;
 use episoded::proto::session as pb;
 use episoded::proto::session::session_service_server::SessionService as _;
 use episoded::reason::Reason;
 use episoded::session::limits::Limits;
-use episoded::session::state::Revision;
+use episoded::session::state::{Revision, Socket};
 use tonic::{Code, Request};
 
-use super::equipment::{Registry, service};
+use super::equipment::{Registry, peer, service};
 use crate::harness::Refusal;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -26,9 +27,13 @@ async fn kept(registry: &Registry) -> Vec<u64> {
 
 /// Begins to watch after a revision.
 async fn begin(registry: &Registry, request: pb::WatchSessionsRequest) -> Result<(), Refusal> {
-    let watch = service(registry)
-        .watch_sessions(Request::new(request))
-        .await;
+    let mut request = Request::new(request);
+    request.extensions_mut().insert(Caller {
+        peer: peer(Socket::Operator),
+        own: None,
+        deadline: None,
+    });
+    let watch = service(registry).watch_sessions(request).await;
     watch
         .map(drop)
         .map_err(|status| Refusal::of(&status).expect("it is ours"))
