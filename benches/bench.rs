@@ -46,7 +46,8 @@
 //!   unary calls that it is compared with, on one connection too.
 //! - Memory of a session under a firewall is the slope of VmRSS of sessions that
 //!   share a manifest, each with a workspace root of its own, less that of plain
-//!   ones.
+//!   ones: each the median of three, because memory comes from the system in large
+//!   pieces.
 //! - A miss is timed from the request to its verdict, which comes after the end of
 //!   the session is durable; its floor are durable registrations by turns.
 //! - The floor of a manifest is the hashing of the same files on as many threads;

@@ -347,7 +347,8 @@ fn memory(sessions: u64) -> Figure {
         );
         many.saturating_sub(few) as f64 / (numbers.taken() - sessions / 4) as f64
     };
-    let (guarded, plain) = (slope(true), slope(false));
+    let middle = |is_consuming| stat::median(&[(); 3].map(|()| slope(is_consuming)));
+    let (guarded, plain) = (middle(true), middle(false));
     let name = "memory of a CONSUME session above a plain one";
     Figure::new(name, "bytes", guarded - plain, None, Goal::AtMost(200.0))
 }

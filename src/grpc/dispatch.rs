@@ -105,14 +105,15 @@ impl Dispatcher {
         self.answer(peer, request).await.map(AnswerBody::from)
     }
 
+    /// What is rare is boxed: every call carries the room for what it might await.
     async fn answer(&self, peer: &Arc<Peer>, mut request: Request<Incoming>) -> Response<Body> {
         if self.services.sessions().is_none() {
-            self.wait_for_recovery(request.uri().path()).await;
+            Box::pin(self.wait_for_recovery(request.uri().path())).await;
         }
         let admitted = match self.admit(peer, &request) {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                discard(request.into_body()).await;
+                Box::pin(discard(request.into_body())).await;
                 return refuse(refusal);
             }
         };

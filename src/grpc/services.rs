@@ -146,7 +146,9 @@ impl Services {
     pub async fn call(&self, service: Service, request: Request<Incoming>) -> Response<Body> {
         let Ok(response) = match (service, self.ready.get(), &self.reflection) {
             (Service::Session, Some(ready), _) => ready.session.clone().call(request).await,
-            (Service::Watch, Some(ready), _) => Ok(watch::serve(&ready.api, request).await),
+            (Service::Watch, Some(ready), _) => {
+                Ok(Box::pin(watch::serve(&ready.api, request)).await)
+            }
             (Service::Firewall, Some(ready), _) => ready.firewall.clone().call(request).await,
             (Service::Admin, Some(ready), _) => ready.admin.clone().call(request).await,
             (Service::Health, ..) => self.health.clone().call(request).await,

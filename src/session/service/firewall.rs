@@ -101,7 +101,8 @@ impl Sessions {
     }
 
     /// Decides a request. A denial is noted and does what it does to the session
-    /// before this answers.
+    /// before this answers. Both are rare, and boxed: a check that allows carries no
+    /// room for them.
     pub async fn check(
         &self,
         view: &View,
@@ -116,7 +117,7 @@ impl Sessions {
         let id = DecisionId::new(self.now(), number);
         let verdict = applies.verdict(decision, Some(id));
         if verdict.outcome.is_err() {
-            return self.deny(view, request, verdict, actor, wait).await;
+            return Box::pin(self.deny(view, request, verdict, actor, wait)).await;
         }
         if !lifts.is_empty() {
             let lift = Lift {
@@ -124,7 +125,7 @@ impl Sessions {
                 entries: lifts,
                 call: unnamed(actor),
             };
-            let lifted = self.call(lift, wait).await;
+            let lifted = Box::pin(self.call(lift, wait)).await;
             lifted.map_err(|error| error.map(CheckError::Target))?;
         }
         Ok(verdict)
