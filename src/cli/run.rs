@@ -224,6 +224,7 @@ impl Run {
             context.env.state_dir()?,
             context.env.runtime_dir()?,
         ])?;
+        confine::hand_on_nothing()?;
         Ok(confinement.wrap(&self.command, confine::has_terminal()))
     }
 }

@@ -7,13 +7,13 @@ use serde_json::Value;
 use crate::harness::{Ctl, Daemon, Dirs, Running, done};
 
 mod errors;
-mod firewall;
+pub mod firewall;
 mod secrets;
 mod server;
 mod streams;
 
 /// Registers a session by name; the path of its handle file.
-async fn register(daemon: &Daemon, session_id: &str, more: &[&str]) -> String {
+pub async fn register(daemon: &Daemon, session_id: &str, more: &[&str]) -> String {
     let handle = daemon.dirs().root().join(format!("handle-{session_id}"));
     let handle = handle.to_str().expect("it is text").to_owned();
     let args = ["session", "register", "--role", "reviewer", "--work-id"];

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::harness::{Ctl, Daemon, Running, done};
 
+mod confined;
 mod ended;
 mod terminal;
 

@@ -2,13 +2,16 @@
 //!
 //! Owns what the command can see: the programs and libraries of the host, read
 //! only; the workspace; session.sock; its own handle. Nothing else of the host's
-//! files, no process outside, no capability. The namespaces are bubblewrap's work.
+//! files, no process outside, no capability, no descriptor but the standard ones. The namespaces are bubblewrap's work.
 //!
 //! Refuses a workspace that holds the daemon's sockets or registry: they would come
 //! in with it.
 
 use std::ffi::OsString;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
+
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
 use crate::cli::error::CliError;
 
@@ -111,7 +114,8 @@ impl Confinement {
             add(&[&"--ro-bind", place, place]);
         }
         add(&[&"--bind", &self.workspace, &self.named]);
-        add(&[&"--bind", &self.session_dir, &self.session_dir]);
+        // A socket in a read-only directory takes connections all the same.
+        add(&[&"--ro-bind", &self.session_dir, &self.session_dir]);
         add(&[&"--ro-bind", &self.scratch, &self.scratch]);
         add(&[&"--chdir", &self.named, &"--setenv", &"HOME", &"/tmp"]);
         for name in [
@@ -131,6 +135,33 @@ impl Confinement {
 /// Whether this process has a terminal that a child could type into.
 pub fn has_terminal() -> bool {
     std::fs::File::open("/dev/tty").is_ok()
+}
+
+/// Hands on no descriptor that this process was started with but the standard ones:
+/// whatever it was opened for, it would lead outside.
+#[expect(
+    unsafe_code,
+    reason = "descriptors that were inherited have no owner in this process"
+)]
+pub fn hand_on_nothing() -> Result<(), CliError> {
+    let open = Path::new("/proc/self/fd");
+    let failed = |error: std::io::Error| CliError::reading(open, &error);
+    for entry in std::fs::read_dir(open).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let number = name.to_str().and_then(|name| name.parse::<RawFd>().ok());
+        let Some(number) = number.filter(|number| *number > 2) else {
+            continue;
+        };
+        // SAFETY: the number is that of an open descriptor, or of one that another
+        // thread closes now, which the call then answers with BADF; nothing but its
+        // flag is touched.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+        match fcntl_setfd(borrowed, FdFlags::CLOEXEC) {
+            Ok(()) | Err(Errno::BADF) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
+    }
+    Ok(())
 }
 
 fn real(path: &Path) -> Result<PathBuf, CliError> {
