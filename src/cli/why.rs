@@ -5,9 +5,10 @@ use prost_types::Timestamp;
 
 use super::context::Context;
 use super::error::{CliError, exit};
-use super::output::event::detail;
+use super::output::session::actor;
+use super::output::text::{fields, milli};
 use super::session::history::EventPages;
-use crate::proto::session::{Event, EventFilter, EventKind};
+use crate::proto::session::{Denial, DenialReason, Event, EventFilter, EventKind};
 
 /// A denial is written within a second or two; one that is counted, with its minute.
 /// Wall clocks may have been set meanwhile. In milliseconds.
@@ -53,7 +54,7 @@ impl Why {
                 };
                 if denial.decision_id == self.decision_id {
                     let mut printer = context.printer();
-                    printer.answer(&event, detail)?;
+                    printer.answer(&event, explained)?;
                     return printer.flush();
                 }
                 if denial.count > 1 {
@@ -76,6 +77,61 @@ fn not_found(id: &str, counted: Option<&Event>) -> CliError {
         None => error.with_hint(
             "an allowed request leaves no record; past events are kept for event_retention",
         ),
+    }
+}
+
+fn explained(event: &Event) -> String {
+    let denial = event.denial.clone().unwrap_or_default();
+    let session = event.session.clone().unwrap_or_default();
+    let reason = denial.reason().as_str_name();
+    let reason = reason.strip_prefix("DENIAL_REASON_").unwrap_or(reason);
+    let verdict = if denial.enforced {
+        reason.to_owned()
+    } else {
+        format!("{reason}, not enforced")
+    };
+    let manifest = session.firewall.map(|it| it.manifest_id);
+    fields(&[
+        ("Decision", denial.decision_id.clone()),
+        ("Denied", verdict),
+        ("Request", format!("{} {}", denial.request, denial.subject)),
+        ("Rule", denial.rule.clone()),
+        ("Because", because(&denial)),
+        ("To allow it", remedy(denial.reason()).to_owned()),
+        ("Manifest", manifest.unwrap_or_default()),
+        ("Session", session.session_id),
+        ("Work", session.work_id),
+        ("Time", milli(event.time.as_ref())),
+        ("By", actor(event.actor.as_ref())),
+    ])
+}
+
+fn because(denial: &Denial) -> String {
+    if denial.detail.is_empty() && denial.rule == "default" {
+        return "nothing in the manifest allows it".to_owned();
+    }
+    denial.detail.clone()
+}
+
+/// What a better manifest would have, or the request.
+fn remedy(reason: DenialReason) -> &'static str {
+    match reason {
+        DenialReason::Unspecified => "",
+        DenialReason::ToolNotAllowed => {
+            "the class of tools in `tools` (manifest build --allow-tool)"
+        }
+        DenialReason::ContextMiss => "an entry or a readable tree (refine reissue --add PATH)",
+        DenialReason::ContentHashMismatch => "an entry with the content as it is now",
+        DenialReason::ContentHashRequired => "the hash of the content in the request, or `cat`",
+        DenialReason::InvalidPath => "a path that stays below the root",
+        DenialReason::WritePathNotAllowed => {
+            "a READ_WRITE entry or a writable tree (manifest build --edit, --tree DIR=rw)"
+        }
+        DenialReason::CommandNotAllowed => {
+            "a command rule that fits (manifest build --rules, --preset)"
+        }
+        DenialReason::ToolArgsNotAllowed => "the name in its list",
+        DenialReason::MaxRefinementsExceeded => "another work id: this one has had its ten",
     }
 }
 

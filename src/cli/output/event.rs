@@ -64,8 +64,17 @@ pub fn detail(event: &Event) -> String {
         EventKind::Bound => session.episode_id.clone().unwrap_or_default(),
         EventKind::LeaseRenewed => session.lease_holder.clone(),
         EventKind::Created | EventKind::Updated => labels(&session.labels),
+        EventKind::PinLifted => lifted(session),
         _ => outcome(session),
     }
+}
+
+/// Every path that the session has written by then.
+fn lifted(session: &Session) -> String {
+    let firewall = session.firewall.as_ref();
+    firewall
+        .map(|firewall| firewall.lifted_paths.join(" "))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

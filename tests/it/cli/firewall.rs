@@ -119,10 +119,16 @@ async fn a_check_says_in_one_line_and_its_exit_code() {
     // Explained again, by the operator.
     let id = verdict["decisionId"].as_str().unwrap();
     let why = ctl.ok(&["why", id]).await;
-    assert!(
-        why.contains("WRITE_PATH_NOT_ALLOWED write /etc/x (default)"),
-        "{why}"
-    );
+    for line in [
+        &format!("Decision     {id}\n"),
+        "Denied       WRITE_PATH_NOT_ALLOWED\n",
+        "Request      write /etc/x\n",
+        "Because      nothing in the manifest allows it\n",
+        "To allow it  a READ_WRITE entry or a writable tree",
+        "Session      s1\n",
+    ] {
+        assert!(why.contains(line), "{line} in {why}");
+    }
     let unknown = ctl.run(&["why", "D-00000000000000000"]).await;
     assert_eq!(unknown.code, Some(66), "{unknown:?}");
     assert_eq!(ctl.run(&["why", "nonsense"]).await.code, Some(64));
