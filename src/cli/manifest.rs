@@ -9,7 +9,7 @@ mod audit;
 mod build;
 mod diff;
 pub mod file;
-mod hash;
+pub mod hash;
 mod left;
 mod lint;
 mod options;

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use super::args;
 use super::context::Context;
 use super::error::{CliError, exit};
+use super::manifest::hash;
 use super::output::protojson::to_json;
 use super::output::refinement::{columns, line, row};
 use super::output::session::detail;
@@ -189,6 +190,10 @@ pub struct Reissue {
     #[command(flatten)]
     context: ContextArgs,
 
+    /// Where the files of --add and --edit are
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    root: PathBuf,
+
     /// Makes a repeated answer give the same session
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
@@ -223,10 +228,6 @@ struct ContextArgs {
     /// A directory and all below it: DIR=r, DIR=w or DIR=rw; may be repeated
     #[arg(long, value_name = "DIR=ACCESS", value_parser = tree)]
     add_tree: Vec<Tree>,
-
-    /// Where the files are
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    root: PathBuf,
 }
 
 /// `DIR=rw`.
@@ -247,7 +248,7 @@ pub(super) fn tree(text: &str) -> Result<Tree, String> {
 }
 
 impl ContextArgs {
-    async fn into_wire(self, client: &Client) -> Result<WireContext, CliError> {
+    async fn into_wire(self, root: &Path, client: &Client) -> Result<WireContext, CliError> {
         if let Some(path) = &self.manifest {
             let manifest = super::manifest::file::read(path)?;
             let stored = client.put_manifest(manifest).await?;
@@ -259,7 +260,7 @@ impl ContextArgs {
         let mut entries = Vec::new();
         for (paths, access) in [(&self.add, Access::Read), (&self.edit, Access::ReadWrite)] {
             for path in paths {
-                entries.push(entry(&self.root, path, access)?);
+                entries.push(entry(root, path, access)?);
             }
         }
         Ok(WireContext::Additions(Additions {
@@ -269,16 +270,24 @@ impl ContextArgs {
     }
 }
 
-/// A file as it is now.
+/// A file as it is now. Its path may be that of a refinement, which is absolute.
 fn entry(root: &Path, path: &str, access: Access) -> Result<Entry, CliError> {
     let place = root.join(path);
-    let content = std::fs::read(&place).map_err(|error| CliError::reading(&place, &error))?;
+    let whole = std::path::absolute(root).map_err(|error| CliError::reading(root, &error))?;
+    let path = match Path::new(path).strip_prefix(&whole) {
+        Ok(below) => below.to_str().unwrap_or(path),
+        Err(_) => path.trim_start_matches("./"),
+    };
+    let content = hash::one(&place).map_err(|why| {
+        let message = format!("{} cannot be listed: {}", place.display(), why.text());
+        CliError::local(exit::NO_INPUT, "NOT_FOUND", message)
+    })?;
     Ok(Entry {
-        path: path.trim_start_matches("./").to_owned(),
-        hash: blake3::hash(&content).as_bytes().to_vec(),
+        path: path.to_owned(),
+        hash: content.hash.to_vec(),
         access: access.into(),
         stable_id: String::new(),
-        size: Some(content.len() as u64),
+        size: Some(content.size),
     })
 }
 
@@ -288,7 +297,7 @@ impl Reissue {
         let client = context.operator().await?;
         let request = ReissueContextRequest {
             refinement_id: self.refinement_id,
-            context: Some(self.context.into_wire(&client).await?),
+            context: Some(self.context.into_wire(&self.root, &client).await?),
             request_id: self.request_id.unwrap_or_default(),
             session_id: self.session_id.unwrap_or_default(),
         };

@@ -78,7 +78,8 @@ Exit: the command's code; 128+n for signal n; 124 the session was ended by someb
 
 Examples:
   episodectl run --work-id task-17 -- ./agent --fast
-  episodectl run --work-id task-17 --role reviewer --label team=blue --ttl 2h -- make review"
+  episodectl run --work-id task-17 --role reviewer --label team=blue --ttl 2h -- make review
+  episodectl run --work-id task-17 --consume --manifest m.json --on-miss wait --confine -- ./agent"
 )]
 pub struct Run {
     /// What the episode does

@@ -35,7 +35,8 @@ pub enum Why {
 }
 
 impl Why {
-    fn text(self) -> &'static str {
+    /// In a word or two.
+    pub fn text(self) -> &'static str {
         match self {
             Self::Ignored => "ignored",
             Self::NotMatched => "not matched",

@@ -255,16 +255,22 @@ async fn a_miss_is_listed_watched_answered_and_refused() {
     let next = daemon.dirs().root().join("next");
     let (next, root) = (next.to_str().unwrap(), workspace.path("w"));
     let root = root.to_str().unwrap();
-    let args = [
+    let reissue = [
         "refine",
         "reissue",
         id,
-        "--add",
-        "src/lib.rs",
         "--root",
         root,
+        "--handle-out",
+        next,
     ];
-    ctl.ok(&[&args[..], &["--handle-out", next]].concat()).await;
+    let nothing_added = ctl.run(&reissue).await;
+    assert_eq!(nothing_added.code, Some(64), "{nothing_added:?}");
+    let directory = ctl.run(&[&reissue[..], &["--add", "src"]].concat()).await;
+    assert_eq!(directory.code, Some(66), "{directory:?}");
+    // The path as the refinement has it, absolute.
+    let missed = asked["missedPath"].as_str().unwrap();
+    ctl.ok(&[&reissue[..], &["--add", missed]].concat()).await;
     let session = own(&ctl, next, &["session", "lookup", "--own"]).await;
     assert_eq!(session["session"]["predecessorSessionId"], "s1");
     assert_eq!(
