@@ -247,3 +247,60 @@ async fn an_implementers_whole_loop_succeeds_under_end() {
     }
     assert!(is_live(&mut client, &session).await);
 }
+
+#[tokio::test]
+async fn reads_are_limited_to_the_files_of_the_manifest() {
+    let workspace = Workspace::new(&[("a.rs", "a"), ("b.rs", "b")]);
+    std::os::unix::fs::symlink("a.rs", workspace.path().join("link.rs")).expect("it is made");
+    let entries = ["a.rs", "link.rs"].map(|path| entry(path, m::Access::Read, "a"));
+    let mut request = workspace.request(manifest(entries.into(), vec![]));
+    request.on_denial = spb::OnDenial::Continue.into();
+    let daemon = Daemon::start().await;
+    let mut client = daemon.operator().await;
+    let mut session = Guarded::register(&daemon, &mut client, request).await;
+    for listed in ["a.rs", "/project/a.rs", "b.rs/../a.rs"] {
+        let (_, content) = session.read_file(listed).await.expect("it is listed");
+        assert_eq!(content, b"a", "{listed}");
+    }
+    for (path, reason) in [
+        ("b.rs", Reason::ContextMiss),
+        ("../a.rs", Reason::ContextMiss),
+        ("/a.rs", Reason::ContextMiss),
+        ("/etc/passwd", Reason::ContextMiss),
+        ("a.rs/b", Reason::ContextMiss),
+        ("A.rs", Reason::ContextMiss),
+        ("../../a.rs", Reason::InvalidPath),
+        ("a.rs\0", Reason::InvalidPath),
+        ("", Reason::InvalidPath),
+        ("link.rs", Reason::NotAFile),
+    ] {
+        refused(&mut session, path).await.expect(reason);
+    }
+    assert!(is_live(&mut client, &session).await);
+}
+
+#[tokio::test]
+async fn an_empty_manifest_denies_everything() {
+    let daemon = Daemon::start().await;
+    let mut client = daemon.operator().await;
+    let workspace = Workspace::new(&[("a.rs", "a")]);
+    for (tools, reason) in [
+        (vec![], spb::DenialReason::ToolNotAllowed),
+        ((1..=9).collect(), spb::DenialReason::ContextMiss),
+    ] {
+        let nothing = m::Manifest {
+            tools,
+            ..manifest(vec![], vec![])
+        };
+        let mut request = workspace.request(nothing);
+        request.on_denial = spb::OnDenial::Continue.into();
+        let mut session = Guarded::register(&daemon, &mut client, request).await;
+        for path in ["a.rs", "/project/a.rs", ".", "/", "/etc/passwd"] {
+            let verdict = session.check(read(path)).await;
+            assert_eq!(verdict.decision(), pb::Decision::Deny, "{path}");
+            assert_eq!(verdict.reason(), reason, "{path}");
+            assert!(verdict.enforced, "{path}");
+            refused(&mut session, path).await;
+        }
+    }
+}
