@@ -37,9 +37,13 @@ struct Inner {
     waiting: usize,
 }
 
+/// Outlives what it had waiting: what was taken is in the session's next version
+/// only once it is written, and until then this is the only one that knows the total.
 #[derive(Debug, Default)]
 struct Session {
     total: u64,
+    /// Nothing was waiting when it was last looked at.
+    idle: bool,
     waiting: Vec<Noted>,
     counted: Option<Counted>,
 }
@@ -60,6 +64,7 @@ impl Denials {
         let full = inner.waiting >= MAX_WAITING;
         let session = inner.sessions.entry(seq).or_default();
         session.total = session.total.max(before) + 1;
+        session.idle = false;
         let total = session.total;
         let noted = Noted {
             denial: Arc::new(denial),
@@ -81,20 +86,22 @@ impl Denials {
         total
     }
 
-    /// Whether something waits.
+    /// Whether nothing waits and nothing is remembered.
     pub fn is_empty(&self) -> bool {
         self.0.lock().sessions.is_empty()
     }
 
-    /// What waits of one session, all of it: the session is about to end.
+    /// What waits of one session, all of it: it is written with a change of the
+    /// session.
     pub fn take_of(&self, seq: Seq) -> Vec<Noted> {
         let mut inner = self.0.lock();
-        let Some(mut session) = inner.sessions.remove(&seq) else {
+        let Some(session) = inner.sessions.get_mut(&seq) else {
             return Vec::new();
         };
-        inner.waiting -= session.waiting.len();
         let mut all = std::mem::take(&mut session.waiting);
-        all.extend(session.counted.take().map(Counted::into_noted));
+        let counted = session.counted.take().map(Counted::into_noted);
+        inner.waiting -= all.len();
+        all.extend(counted);
         all
     }
 
@@ -104,6 +111,7 @@ impl Denials {
         for (seq, noted) in items.into_iter().rev() {
             let session = inner.sessions.entry(seq).or_default();
             session.total = session.total.max(noted.total);
+            session.idle = false;
             session.waiting.insert(0, noted);
             inner.waiting += 1;
         }
@@ -125,7 +133,9 @@ impl Denials {
             {
                 due.push((*seq, counted.into_noted()));
             }
-            !session.waiting.is_empty() || session.counted.is_some()
+            let was_idle = session.idle;
+            session.idle = room == 0 && session.waiting.is_empty() && session.counted.is_none();
+            !(was_idle && session.idle)
         });
         inner.waiting -= taken;
         due
@@ -140,5 +150,107 @@ impl Counted {
             denial: Arc::new(denial),
             ..self.last
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Denials, LISTED, MINUTE};
+    use crate::{
+        clock::Now,
+        firewall::decide::DenialReason,
+        session::{
+            firewall::{DecisionId, Denial},
+            state::{Actor, Peer, Seq, Socket},
+        },
+    };
+
+    const SEQ: Seq = Seq(7);
+
+    fn at(awake: u64) -> Now {
+        Now {
+            boot: awake,
+            awake,
+            wall: awake,
+        }
+    }
+
+    fn note(denials: &Denials, before: u64, now: u64) -> u64 {
+        let denial = Denial {
+            decision: DecisionId::kept("D-1"),
+            reason: DenialReason::ToolNotAllowed,
+            request: "read".into(),
+            subject: "a".into(),
+            rule: "default".into(),
+            detail: "".into(),
+            enforced: true,
+            count: 1,
+        };
+        let peer = Peer {
+            uid: 1,
+            pid: 2,
+            program: "test".into(),
+            socket: Socket::Session,
+        };
+        let actor = Actor {
+            peer: Arc::new(peer),
+            request_id: None,
+        };
+        denials.note(SEQ, before, denial, actor, at(now))
+    }
+
+    #[test]
+    fn the_total_is_known_while_what_was_taken_is_being_written() {
+        let denials = Denials::default();
+        assert_eq!(note(&denials, 0, 0), 1);
+        assert_eq!(note(&denials, 0, 0), 2);
+        assert_eq!(denials.take_due(10, false, at(0)).len(), 2);
+        assert_eq!(note(&denials, 0, 0), 3, "its version still says 0");
+        assert_eq!(denials.take_of(SEQ).len(), 1);
+        assert_eq!(note(&denials, 0, 0), 4);
+    }
+
+    #[test]
+    fn a_session_is_forgotten_once_nothing_came_for_two_looks() {
+        let denials = Denials::default();
+        note(&denials, 0, 0);
+        assert_eq!(denials.take_due(10, false, at(0)).len(), 1);
+        assert!(denials.take_due(10, false, at(0)).is_empty());
+        assert!(!denials.is_empty());
+        assert!(denials.take_due(10, false, at(0)).is_empty());
+        assert!(denials.is_empty());
+        assert_eq!(note(&denials, 1, 0), 2, "its version says 1 by now");
+    }
+
+    #[test]
+    fn what_comes_after_the_listed_is_counted_by_the_minute() {
+        let denials = Denials::default();
+        for total in 1..=LISTED + 3 {
+            assert_eq!(note(&denials, 0, 5), total);
+        }
+        let each = denials.take_due(usize::MAX, false, at(5));
+        assert_eq!(each.len() as u64, LISTED);
+        assert!(denials.take_due(10, false, at(4 + MINUTE)).is_empty());
+        let counted = denials.take_due(10, false, at(5 + MINUTE));
+        let (_, counted) = &counted[0];
+        assert_eq!((counted.denial.count, counted.total), (3, LISTED + 3));
+    }
+
+    #[test]
+    fn what_could_not_be_written_comes_again_in_order() {
+        let denials = Denials::default();
+        for _ in 0..3 {
+            note(&denials, 0, 0);
+        }
+        let taken = denials.take_due(2, false, at(0));
+        denials.give_back(taken);
+        let totals = denials
+            .take_of(SEQ)
+            .iter()
+            .map(|it| it.total)
+            .collect::<Vec<_>>();
+        assert_eq!(totals, [1, 2, 3]);
     }
 }

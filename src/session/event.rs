@@ -124,6 +124,13 @@ impl Event {
         }
     }
 
+    /// The session it is about: as it is after the change, or, of a refinement
+    /// whose session is forgotten, as it was when it asked.
+    pub fn whose(&self) -> Option<&Arc<Session>> {
+        let asked = || self.refinement().map(|refinement| &refinement.session);
+        self.session.as_ref().or_else(asked)
+    }
+
     /// The refinement it tells of.
     pub fn refinement(&self) -> Option<&Arc<Refinement>> {
         match &self.about {

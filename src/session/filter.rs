@@ -87,12 +87,13 @@ pub struct EventFilter {
 
 impl EventFilter {
     /// Whether an event matches. One about no session matches a filter that
-    /// asks for none.
+    /// asks for none. A refinement is about the session that asked, even once
+    /// that is forgotten.
     pub fn matches(&self, event: &Event) -> bool {
         (self.kinds.is_empty() || self.kinds.contains(&event.kind))
             && self.start.is_none_or(|start| event.at >= start)
             && self.end.is_none_or(|end| event.at < end)
-            && match &event.session {
+            && match event.whose() {
                 Some(session) => self.matches_session(session),
                 None => {
                     self.session.is_none()

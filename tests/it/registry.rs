@@ -4,6 +4,7 @@
 mod deadline;
 mod equipment;
 mod faults;
+mod firewalls;
 mod history;
 mod idle;
 mod marks;

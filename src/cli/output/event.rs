@@ -2,7 +2,7 @@
 
 use super::session::{actor, outcome};
 use super::text::{clean, labels, milli, short};
-use crate::proto::session::{Event, EventKind, Session};
+use crate::proto::session::{Event, EventKind, Refinement, Session};
 
 /// The heading of [`row`].
 pub const HEADING: [&str; 7] = [
@@ -12,12 +12,17 @@ pub const HEADING: [&str; 7] = [
 /// One event on one line.
 pub fn row(event: &Event) -> Vec<String> {
     let session = event.session.as_ref();
+    let asked = event.refinement.as_ref();
+    let named = |of_session: fn(&Session) -> &String, of_refinement: fn(&Refinement) -> &String| {
+        let name = session.map(of_session).or(asked.map(of_refinement));
+        name.cloned().unwrap_or_default()
+    };
     vec![
         event.revision.to_string(),
         milli(event.time.as_ref()),
         short(event.kind().as_str_name(), "EVENT_KIND_"),
-        session.map(|s| s.session_id.clone()).unwrap_or_default(),
-        session.map(|s| s.work_id.clone()).unwrap_or_default(),
+        named(|it| &it.session_id, |it| &it.session_id),
+        named(|it| &it.work_id, |it| &it.work_id),
         actor(event.actor.as_ref()),
         detail(event),
     ]

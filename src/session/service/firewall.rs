@@ -11,7 +11,7 @@ use crate::{
     session::{
         batch::{Call, Ending},
         error::{CallError, CheckError},
-        firewall::{DecisionId, Denial, Firewall, Mode, OnDenial},
+        firewall::{DecisionId, Denial, Firewall, Mode, Noted, OnDenial},
         index::View,
         manifests::Manifests,
         operation::{
@@ -19,7 +19,7 @@ use crate::{
             lift::Lift,
         },
         refinement::{Refinement, RefinementId, Refinements},
-        state::Actor,
+        state::{Actor, Seq},
     },
 };
 
@@ -176,9 +176,10 @@ impl Sessions {
         if ending.is_none() && missed.is_none() {
             return Ok(verdict);
         }
+        let noted = denials.take_of(session.seq);
         let deny = Deny {
             seq: session.seq,
-            noted: denials.take_of(session.seq),
+            noted: noted.clone(),
             missed,
             ending,
             call: unnamed(actor),
@@ -186,10 +187,28 @@ impl Sessions {
         let done = match self.call(deny, wait).await {
             Ok(done) => done,
             Err(CallError::Refused(never)) => match never {},
-            Err(error) => return Err(error.map(|never: std::convert::Infallible| match never {})),
+            Err(error) => {
+                self.note_again(session.seq, noted, &error);
+                return Err(error.map(|never: std::convert::Infallible| match never {}));
+            }
         };
         apply(&mut verdict, done);
         Ok(verdict)
+    }
+}
+
+impl Sessions {
+    /// Denials that were not written go on waiting, unless their session ends: then
+    /// its end is what is written, again and again until it lands.
+    fn note_again<E>(&self, seq: Seq, noted: Vec<Noted>, error: &CallError<E>) {
+        if matches!(error, CallError::OutcomeUnknown | CallError::Stopping) {
+            return;
+        }
+        let view = self.shared.index.by_seq(seq);
+        if view.is_some_and(|view| view.session.is_active()) {
+            let again = noted.into_iter().map(|noted| (seq, noted));
+            self.shared.firewalls.denials.give_back(again.collect());
+        }
     }
 }
 
