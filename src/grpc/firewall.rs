@@ -1,6 +1,7 @@
 //! `episoded.firewall.v1.FirewallService`.
 
 mod check;
+mod held;
 mod listing;
 mod manifests;
 mod read;

@@ -9,7 +9,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::Stream;
 use tonic::Status;
 
-use super::{FirewallApi, actor, convert};
+use super::{
+    FirewallApi, actor, convert,
+    held::{Held, Stalled},
+};
 use crate::{
     firewall::{
         decide::{DenialReason, Denied, Judged, Request},
@@ -40,6 +43,9 @@ const UNIT: usize = 4096;
 
 /// How long a read waits for room.
 const ROOM_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a client may take nothing of a file.
+const STALLED_AFTER: Duration = Duration::from_secs(30);
 
 /// Bytes in one message.
 const PART: usize = 256 * 1024;
@@ -169,8 +175,7 @@ impl FirewallApi {
             api: self.clone(),
             caller,
             head: Some(head),
-            left,
-            _room: room,
+            held: (!left.is_empty()).then(|| Held::new(left, room, STALLED_AFTER)),
         };
         Ok(futures_util::stream::unfold(parts, |mut parts| async {
             let part = parts.next()?;
@@ -294,13 +299,18 @@ fn said(denied: &Denied) -> &str {
     }
 }
 
+fn stalled() -> Refusal {
+    let message = "nothing of the file was taken for 30 seconds";
+    Refusal::new(Reason::DeadlineExceeded, message)
+}
+
 /// A file on its way. The caller's handle is looked at before each part.
 struct Parts {
     api: FirewallApi,
     caller: Caller,
     head: Option<pb::ReadFileResponse>,
-    left: Bytes,
-    _room: OwnedSemaphorePermit,
+    /// What comes after the head; none: no more.
+    held: Option<Held>,
 }
 
 impl Parts {
@@ -308,17 +318,22 @@ impl Parts {
         if let Some(head) = self.head.take() {
             return Some(Ok(head));
         }
-        if self.left.is_empty() {
-            return None;
+        let held = self.held.as_ref()?;
+        let part = if self.api.still_accepted(&self.caller) {
+            held.take(PART).map_err(|Stalled| stalled())
+        } else {
+            Err(handle_not_accepted())
+        };
+        match part {
+            Ok(data) if data.is_empty() => None,
+            Ok(data) => Some(Ok(pb::ReadFileResponse {
+                data,
+                ..Default::default()
+            })),
+            Err(refusal) => {
+                self.held = None;
+                Some(Err(refusal.into()))
+            }
         }
-        if !self.api.still_accepted(&self.caller) {
-            self.left = Bytes::new();
-            return Some(Err(handle_not_accepted().into()));
-        }
-        let data = self.left.split_to(self.left.len().min(PART));
-        Some(Ok(pb::ReadFileResponse {
-            data,
-            ..Default::default()
-        }))
     }
 }

@@ -105,16 +105,21 @@ impl Guarded {
         self.try_check(tool).await.expect("it is decided")
     }
 
-    pub async fn read_file(&mut self, path: &str) -> Result<(pb::Verdict, Vec<u8>), tonic::Status> {
+    /// Begins to read a file.
+    pub async fn open_file(
+        &mut self,
+        path: &str,
+    ) -> Result<tonic::Streaming<pb::ReadFileResponse>, tonic::Status> {
         let request = pb::ReadFileRequest {
             path: path.to_owned(),
             ..Default::default()
         };
-        let mut parts = self
-            .firewall
-            .read_file(bearer(request, &self.handle))
-            .await?
-            .into_inner();
+        let answer = self.firewall.read_file(bearer(request, &self.handle));
+        Ok(answer.await?.into_inner())
+    }
+
+    pub async fn read_file(&mut self, path: &str) -> Result<(pb::Verdict, Vec<u8>), tonic::Status> {
+        let mut parts = self.open_file(path).await?;
         let head = parts.message().await?.expect("there is a first part");
         let mut bytes = head.data.to_vec();
         while let Some(part) = parts.message().await? {

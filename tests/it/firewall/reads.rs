@@ -304,3 +304,37 @@ async fn an_empty_manifest_denies_everything() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_file_over_the_limit_is_refused_and_files_on_their_way_have_one() {
+    const LIMIT: u64 = 64 << 20;
+    let workspace = Workspace::new(&[("tree/small", "s")]);
+    for (path, size) in [("tree/large", LIMIT), ("tree/larger", LIMIT + 1)] {
+        let file = std::fs::File::create(workspace.path().join(path)).expect("it is made");
+        file.set_len(size).expect("it is sparse");
+    }
+    let trees = vec![tree("tree", m::TreeAccess::Read)];
+    let daemon = Daemon::start().await;
+    let mut client = daemon.operator().await;
+    let request = workspace.request(manifest(vec![], trees));
+    let mut session = Guarded::register(&daemon, &mut client, request).await;
+    let too_large = refused(&mut session, "tree/larger").await;
+    too_large.expect(Reason::FileTooLarge);
+
+    let mut on_their_way = Vec::new();
+    for _ in 0..4 {
+        // On connections of their own: what nobody takes would hold up the others.
+        let mut other = session.another(&daemon).await;
+        let file = other.open_file("tree/large").await;
+        on_their_way.push((file.expect("there is room"), other));
+    }
+    let no_room = refused(&mut session, "tree/small").await;
+    no_room.expect(Reason::RateLimited);
+    on_their_way.pop();
+    let (_, content) = session
+        .read_file("tree/small")
+        .await
+        .expect("there is room");
+    assert_eq!(content, b"s");
+    assert!(is_live(&mut client, &session).await);
+}
