@@ -316,6 +316,10 @@ fn give_reason(response: Response<Body>) -> Response<Body> {
 
 /// The reason that an error without one has.
 pub(super) fn reason_for(bare: &Status) -> Refusal {
+    if is_gone(bare) {
+        debug!(message = bare.message(), "the client went away");
+        return cancelled();
+    }
     match bare.code() {
         Code::OutOfRange if bare.message().contains("encoded message") => Refusal::new(
             Reason::MessageTooLarge,
@@ -336,7 +340,7 @@ pub(super) fn reason_for(bare: &Status) -> Refusal {
         }
         Code::NotFound => Refusal::new(Reason::MethodUnknown, "no such service"),
         Code::Unimplemented => unknown_method(),
-        Code::Cancelled => Refusal::new(Reason::Cancelled, "the call was cancelled"),
+        Code::Cancelled => cancelled(),
         Code::DeadlineExceeded => status::late(),
         code => {
             tracing::error!(?code, message = bare.message(), "status without a reason");
@@ -345,11 +349,45 @@ pub(super) fn reason_for(bare: &Status) -> Refusal {
     }
 }
 
+fn cancelled() -> Refusal {
+    Refusal::new(Reason::Cancelled, "the call was cancelled")
+}
+
+/// Whether the error is that no more of the request will come: its stream was
+/// reset, or its connection ended. tonic says so only in its message, and gives it
+/// whichever code.
+fn is_gone(bare: &Status) -> bool {
+    let message = bare.message();
+    message.starts_with("h2 protocol error") || message.starts_with("error reading a body")
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{bearer, grpc_timeout};
+    use super::{bearer, grpc_timeout, reason_for};
+    use crate::reason::Reason;
+    use tonic::{Code, Status};
+
+    #[test]
+    fn a_client_that_went_away_cancelled_its_call_whichever_way() {
+        for (code, message) in [
+            (
+                Code::Unknown,
+                "h2 protocol error: error reading a body from connection",
+            ),
+            (
+                Code::Internal,
+                "h2 protocol error: error reading a body from connection",
+            ),
+            (Code::Unavailable, "error reading a body from connection"),
+        ] {
+            let refusal = reason_for(&Status::new(code, message));
+            assert_eq!(refusal.reason(), Reason::Cancelled, "{code:?}");
+        }
+        let bug = reason_for(&Status::unknown("something else"));
+        assert_eq!(bug.reason(), Reason::Internal);
+    }
 
     #[test]
     fn only_a_bearer_value_is_a_handle() {

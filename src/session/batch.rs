@@ -23,7 +23,7 @@ use crate::{
         limits::Limits,
         manifests::Manifests,
         refinement::Refinements,
-        requests::Requests,
+        requests::{Led, Requests},
         state::{
             Actor, Counters, Deadline, Live, Peer, Record, Revision, Seq, Session, Status,
             TerminationReason,
@@ -39,7 +39,7 @@ pub struct Overlay {
     touched: HashMap<Seq, Option<View>>,
     ids: HashMap<SessionId, Seq>,
     works: HashMap<WorkId, Seq>,
-    requests: HashMap<RequestId, (Request, Seq)>,
+    requests: HashMap<RequestId, (Request, Led)>,
     live: i64,
     /// Sessions up to this one have ended, in this batch at the latest.
     evict_from: Seq,
@@ -53,7 +53,7 @@ impl Overlay {
     }
 
     /// What is to be committed, and the named calls in it.
-    pub fn into_parts(self) -> (Vec<Change>, Vec<(Request, Seq)>) {
+    pub fn into_parts(self) -> (Vec<Change>, Vec<(Request, Led)>) {
         (self.changes, self.requests.into_values().collect())
     }
 }
@@ -188,20 +188,25 @@ impl Batch<'_> {
         live.into_iter().find_map(newest).map(|view| view.session)
     }
 
-    /// What a named call led to, if it was made before.
+    /// The session that a named call was about, if it was made before.
     pub fn repeated(&self, request: Option<&Request>) -> Result<Option<Seq>, ReusedRequest> {
+        Ok(self.led(request)?.map(|led| led.seq))
+    }
+
+    /// What a named call led to, if it was made before.
+    pub fn led(&self, request: Option<&Request>) -> Result<Option<Led>, ReusedRequest> {
         let Some(request) = request else {
             return Ok(None);
         };
         let known = match self.overlay.requests.get(&request.id) {
-            Some((known, seq)) => Some((known.body, *seq)),
+            Some((known, led)) => Some((known.body, *led)),
             None => self
                 .requests
                 .find(request)
-                .map(|known| (known.body, known.seq)),
+                .map(|known| (known.body, known.led)),
         };
         match known {
-            Some((body, seq)) if body == request.body => Ok(Some(seq)),
+            Some((body, led)) if body == request.body => Ok(Some(led)),
             Some(_) => Err(ReusedRequest),
             None => Ok(None),
         }
@@ -268,8 +273,7 @@ impl Batch<'_> {
             live,
         };
         if let Some(request) = &call.request {
-            let named = (request.clone(), session.seq);
-            self.overlay.requests.insert(request.id.clone(), named);
+            self.note_request(request, &session);
         }
         let event = self.event(kind, previous, Some(view.clone()), about, &call.actor);
         self.overlay.touched.insert(session.seq, Some(view.clone()));
@@ -280,6 +284,20 @@ impl Batch<'_> {
             request: call.request.clone(),
         });
         view
+    }
+
+    fn note_request(&mut self, request: &Request, session: &Session) {
+        let changes = match self.overlay.requests.get(&request.id) {
+            Some((_, led)) => led.changes,
+            None => 0,
+        };
+        let led = Led {
+            seq: session.seq,
+            revision: session.revision,
+            changes: changes + 1,
+        };
+        let named = (request.clone(), led);
+        self.overlay.requests.insert(request.id.clone(), named);
     }
 
     fn event(

@@ -1,12 +1,12 @@
 //! Request ids and what they led to, for an hour or the last million.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map::Entry};
 
 use crate::{
     clock::Now,
     session::{
         limits::{MAX_REQUEST_IDS, REQUEST_ID_MS},
-        state::Seq,
+        state::{Revision, Seq},
         store::{PastRequest, Request},
     },
 };
@@ -14,13 +14,24 @@ use crate::{
 /// What is kept of a request id: 16 bytes of its hash.
 type Key = [u8; 16];
 
+/// What a named call led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Led {
+    /// The session it was about, of several the last.
+    pub seq: Seq,
+    /// Its last change.
+    pub revision: Revision,
+    /// How many changes it made.
+    pub changes: u32,
+}
+
 /// The outcome of a named call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
     /// Digest of the call's body.
     pub body: [u8; 16],
-    /// The session it was about; 0: many.
-    pub seq: Seq,
+    /// What it led to.
+    pub led: Led,
     /// When, since the epoch.
     pub at: u64,
 }
@@ -40,10 +51,10 @@ impl Requests {
     }
 
     /// Remembers a call that was just answered.
-    pub fn remember(&mut self, request: &Request, seq: Seq, now: Now) {
+    pub fn remember(&mut self, request: &Request, led: Led, now: Now) {
         let outcome = Outcome {
             body: request.body,
-            seq,
+            led,
             at: now.wall,
         };
         let key = key(request);
@@ -55,17 +66,27 @@ impl Requests {
         self.forget_old(now);
     }
 
-    /// Remembers a call found in the journal; calls come newest first.
+    /// Remembers a change found in the journal, made by a named call; changes come
+    /// newest first. Those of one call were made at one time.
     pub fn recall(&mut self, past: &PastRequest) {
         let key = key(&past.request);
-        let outcome = Outcome {
-            body: past.request.body,
-            seq: past.seq,
-            at: past.at,
-        };
-        if let std::collections::hash_map::Entry::Vacant(vacant) = self.known.entry(key) {
-            vacant.insert(outcome);
-            self.order.push_front((past.at, key));
+        match self.known.entry(key) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Outcome {
+                    body: past.request.body,
+                    led: Led {
+                        seq: past.seq,
+                        revision: past.revision,
+                        changes: 1,
+                    },
+                    at: past.at,
+                });
+                self.order.push_front((past.at, key));
+            }
+            Entry::Occupied(mut known) if known.get().at == past.at => {
+                known.get_mut().led.changes += 1;
+            }
+            Entry::Occupied(_) => {}
         }
     }
 
@@ -100,12 +121,12 @@ fn key(request: &Request) -> Key {
 
 #[cfg(test)]
 mod tests {
-    use super::Requests;
+    use super::{Led, Requests};
     use crate::{
         clock::Now,
         ids::RequestId,
         session::{
-            state::Seq,
+            state::{Revision, Seq},
             store::{PastRequest, Request},
         },
     };
@@ -125,13 +146,21 @@ mod tests {
         }
     }
 
+    fn led(seq: u64, revision: u64, changes: u32) -> Led {
+        Led {
+            seq: Seq(seq),
+            revision: Revision(revision),
+            changes,
+        }
+    }
+
     #[test]
     fn a_request_id_is_remembered_for_an_hour() {
         let mut requests = Requests::default();
         let hour = 3_600_000;
-        requests.remember(&request("a"), Seq(7), at(hour));
+        requests.remember(&request("a"), led(7, 1, 1), at(hour));
         requests.forget_old(at(2 * hour));
-        assert_eq!(requests.find(&request("a")).unwrap().seq, Seq(7));
+        assert_eq!(requests.find(&request("a")).unwrap().led, led(7, 1, 1));
         requests.forget_old(at(2 * hour + 1));
         assert_eq!(requests.find(&request("a")), None);
         assert_eq!(requests.since(at(2 * hour + 1)), hour + 1);
@@ -140,13 +169,15 @@ mod tests {
     #[test]
     fn the_newest_outcome_wins_when_the_journal_is_read_backwards() {
         let mut requests = Requests::default();
-        for (seq, at) in [(9, 20), (3, 10)] {
+        for (revision, seq, at) in [(31, 9, 20), (30, 8, 20), (4, 3, 10)] {
             requests.recall(&PastRequest {
                 request: request("a"),
                 seq: Seq(seq),
+                revision: Revision(revision),
                 at,
             });
         }
-        assert_eq!(requests.find(&request("a")).unwrap().seq, Seq(9));
+        let found = requests.find(&request("a")).unwrap();
+        assert_eq!(found.led, led(9, 31, 2), "both changes of one call");
     }
 }

@@ -17,7 +17,10 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    runtime::Handle as Runtime,
+    sync::{oneshot, watch},
+};
 
 use crate::{
     clock::{Clock, Now},
@@ -33,7 +36,7 @@ use crate::{
         recovery::Recovered,
         state::{Counters, Revision, Seq, Socket},
         store::{BackupProgress, ReadError, Store},
-        writer::{Ended, Firewalls, Message, Seat, Taken, Tally},
+        writer::{Ended, Firewalls, Message, Seat, Tally},
     },
 };
 
@@ -218,22 +221,35 @@ impl Sessions {
         let (_in_progress, others) = Waiting::count(&self.shared.in_progress);
         let is_small = operation.weight() == 1 && !operation.is_alone();
         let (job, answer) = Pending::new(operation, wait.deadline);
-        if others == 0 && is_small {
-            self.commit_now(job)
+        let left = if others == 0 && is_small {
+            self.commit_here(job)
         } else {
-            self.send(Message::Job(job))
+            Some(job as Box<dyn Job>)
+        };
+        if let Some(job) = left {
+            self.send(Message::Job(job)).map_err(Refusal::into_call)?;
         }
-        .map_err(Refusal::into_call)?;
         answer.await.unwrap_or(Err(CallError::Stopping))
     }
 
-    fn commit_now(&self, job: Box<dyn Job>) -> Result<(), Refusal> {
-        match self.shared.seat.commit_now(job) {
-            Taken::Settled { wake: false } => {}
-            Taken::Settled { wake: true } => drop(self.send(Message::Wake)),
-            Taken::Occupied(job) => self.send(Message::Job(job))?,
-        }
-        Ok(())
+    /// Has a call committed on this thread; gives it back if the seat is not free
+    /// for it. In a task of its own: who waits is answered at the deadline of the
+    /// call even if the store is stuck.
+    fn commit_here(&self, job: Box<dyn Job>) -> Option<Box<dyn Job>> {
+        let runtime = Runtime::try_current().ok();
+        let seat = &self.shared.seat;
+        let sitting = runtime.as_ref().and_then(|runtime| seat.take(runtime));
+        let (Some(runtime), Some(sitting)) = (runtime, sitting) else {
+            return Some(job);
+        };
+        let queue = self.shared.queue.clone();
+        runtime.spawn(async move {
+            if sitting.commit(job) {
+                // If the queue is full, the thread is awake.
+                let _ = queue.try_send(Message::Wake);
+            }
+        });
+        None
     }
 
     fn admit_session<E>(&self) -> Result<Waiting<'_>, CallError<E>> {

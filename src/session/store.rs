@@ -71,13 +71,15 @@ pub struct Request {
     pub body: [u8; 16],
 }
 
-/// A request id found in the journal.
+/// A change found in the journal whose call had a request id.
 #[derive(Debug)]
 pub struct PastRequest {
     /// The named call.
     pub request: Request,
-    /// The session it was about.
+    /// A session it was about.
     pub seq: Seq,
+    /// What it changed there.
+    pub revision: Revision,
     /// When, since the epoch.
     pub at: u64,
 }

@@ -21,7 +21,7 @@ use std::{
 };
 
 use parking_lot::RwLock;
-pub use seat::{Seat, Taken};
+pub use seat::Seat;
 use tracing::{error, warn};
 
 use crate::{
@@ -36,7 +36,7 @@ use crate::{
         manifests::Manifests,
         operation::{Job, Outcome},
         refinement::{Count, Refinement, Refinements},
-        requests::Requests,
+        requests::{Led, Requests},
         state::{Peer, Revision, Seq, Session},
         store::{AppendError, Change, Request, Store},
     },
@@ -307,7 +307,7 @@ impl Writer {
     fn append_parts(
         &mut self,
         changes: &[Change],
-        requests: Vec<(Request, Seq)>,
+        requests: Vec<(Request, Led)>,
         now: Now,
     ) -> Result<(), AppendError> {
         if changes.is_empty() {
@@ -315,8 +315,8 @@ impl Writer {
         }
         self.store.append(changes, now)?;
         self.apply(changes, now);
-        for (request, seq) in requests {
-            self.requests.remember(&request, seq, now);
+        for (request, led) in requests {
+            self.requests.remember(&request, led, now);
         }
         Ok(())
     }

@@ -38,7 +38,7 @@ const CHECKPOINT_BYTES: usize = 4 * 1024 * 1024;
 const COMMIT_BYTES: usize = 4096;
 
 /// Named calls, newest first.
-pub(super) const LAST_NAMED: &str = "SELECT seq, at, request, asked FROM event
+pub(super) const LAST_NAMED: &str = "SELECT seq, at, request, asked, revision FROM event
     WHERE request IS NOT NULL ORDER BY revision DESC LIMIT ?1";
 
 /// See the module.
@@ -310,6 +310,7 @@ impl Store for Journal {
             visit(PastRequest {
                 request: Request { id, body },
                 seq,
+                revision: Revision(row.get::<_, i64>(4).map_err(read_error)? as u64),
                 at,
             });
         }

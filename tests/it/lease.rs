@@ -208,6 +208,60 @@ async fn a_lease_shown_once_after_a_restart_is_held_again_by_every_session_that_
 }
 
 #[tokio::test]
+async fn a_named_renewal_of_all_is_made_once_and_its_name_is_for_nothing_else() {
+    let mut daemon = Daemon::start().await;
+    let mut operator = daemon.operator().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let session = register(&mut operator, leased(FIRST, "first")).await;
+        ids.push(session.session_id);
+    }
+    let named = pb::RenewLeaseRequest {
+        request_id: "renewal-1".to_owned(),
+        ..renewal(FIRST, "second", "")
+    };
+    let answer = renew(&mut operator, named.clone()).await;
+    assert_eq!(answer.renewed, 3);
+    let shown = known(&mut operator, &ids[0]).await;
+    let later = register(&mut operator, leased(FIRST, "later")).await;
+    operator
+        .terminate_session(normal_end(&ids[1]))
+        .await
+        .expect("it ends");
+
+    for is_restarted in [false, true] {
+        assert_eq!(renew(&mut operator, named.clone()).await, answer);
+        let holder = known(&mut operator, &later.session_id).await.lease_holder;
+        assert_eq!(holder, "later", "it was not shown to this one");
+        let other = pb::RenewLeaseRequest {
+            lease_holder: "third".to_owned(),
+            ..named.clone()
+        };
+        let refused = refusal(operator.renew_lease(other).await);
+        refused.expect(Reason::RequestIdReused);
+        if !is_restarted {
+            assert_eq!(known(&mut operator, &ids[0]).await, shown, "made once");
+            daemon.kill9();
+            daemon.restart().await;
+            operator = daemon.operator().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_named_renewal_that_found_nothing_is_not_remembered() {
+    let daemon = Daemon::start().await;
+    let mut operator = daemon.operator().await;
+    let named = pb::RenewLeaseRequest {
+        request_id: "renewal-1".to_owned(),
+        ..renewal(FIRST, "first", "")
+    };
+    assert_eq!(renew(&mut operator, named.clone()).await.renewed, 0);
+    register(&mut operator, leased(FIRST, "first")).await;
+    assert_eq!(renew(&mut operator, named).await.renewed, 1);
+}
+
+#[tokio::test]
 async fn what_is_about_one_session_needs_its_name() {
     let daemon = Daemon::start().await;
     let mut operator = daemon.operator().await;

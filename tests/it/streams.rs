@@ -1,6 +1,8 @@
 //! Streams and the handle they were asked for with; connections and how they begin.
 
 use std::future::Future;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
 use episoded::proto::admin as admin_pb;
@@ -8,8 +10,11 @@ use episoded::proto::firewall as firewall_pb;
 use episoded::proto::firewall::firewall_service_client::FirewallServiceClient;
 use episoded::proto::session as pb;
 use episoded::reason::Reason;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status, Streaming};
 
 use crate::harness::{
@@ -33,6 +38,39 @@ async fn end<T: std::fmt::Debug>(stream: &mut Streaming<T>) -> Result<Response<(
             Err(status) => return Err(status),
         }
     }
+}
+
+/// A connection, and what cuts it off.
+async fn cut_off_later(daemon: &Daemon) -> (Channel, StdUnixStream) {
+    let stream = StdUnixStream::connect(daemon.operator_socket()).expect("it is taken");
+    let end = stream.try_clone().expect("it has two names");
+    stream.set_nonblocking(true).expect("it is a socket");
+    let mut stream = Some(UnixStream::from_std(stream).expect("a runtime is there"));
+    let connector = tower::service_fn(move |_| {
+        let stream = stream.take().ok_or_else(|| std::io::Error::other("once"));
+        async move { stream.map(TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_static("http://localhost");
+    let channel = within(endpoint.connect_with_connector(connector)).await;
+    (channel.expect("it connects"), end)
+}
+
+/// A client that goes away is no fault of ours, and nobody is there to be told.
+#[tokio::test]
+async fn a_client_that_goes_away_from_its_stream_of_requests_is_no_error() {
+    let mut daemon = Daemon::builder().args(["--log", "debug"]).start().await;
+    for _ in 0..20 {
+        let (channel, end) = cut_off_later(&daemon).await;
+        let (requests, taken) = tokio::sync::mpsc::channel(1);
+        let mut client = FirewallServiceClient::new(channel);
+        let stream = client.check_tool_requests(ReceiverStream::new(taken));
+        let stream = within(stream).await.expect("it is open").into_inner();
+        end.shutdown(Shutdown::Both).expect("it is cut");
+        drop((requests, stream));
+    }
+    daemon.logged("the client went away").await;
+    let exit = daemon.sigterm().await;
+    assert!(!exit.logs.contains("ERROR"), "{}", exit.logs);
 }
 
 async fn terminate(operator: &mut Client, id: &str) {

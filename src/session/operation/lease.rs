@@ -53,7 +53,7 @@ impl Operation for RenewLease {
     fn decide(&mut self, batch: &mut Batch<'_>) -> Result<Renewed, LeaseError> {
         match self.target.clone() {
             Some(target) => self.renew_one(batch, &target),
-            None => Ok(self.renew_all(batch)),
+            None => self.renew_all(batch),
         }
     }
 }
@@ -78,17 +78,25 @@ impl RenewLease {
         Ok(one(self.show(batch, &view)))
     }
 
-    fn renew_all(&self, batch: &mut Batch<'_>) -> Renewed {
+    fn renew_all(&self, batch: &mut Batch<'_>) -> Result<Renewed, LeaseError> {
+        let known = batch.led(self.call.request.as_ref());
+        if let Some(led) = known.map_err(|_| LeaseError::RequestReused)? {
+            return Ok(Renewed {
+                count: led.changes.into(),
+                view: None,
+                revision: led.revision,
+            });
+        }
         let views = batch.index.of_lease(&self.lease.digest, usize::MAX);
         let mut revision = batch.index.index().revision();
         for view in &views {
             revision = self.show(batch, view).session.revision;
         }
-        Renewed {
+        Ok(Renewed {
             count: views.len() as u64,
             view: None,
             revision,
-        }
+        })
     }
 
     fn show(&self, batch: &mut Batch<'_>, view: &View) -> View {

@@ -78,6 +78,7 @@ fn request_ids_come_newest_first_as_far_back_as_asked() {
         for past in &found {
             let n = past.seq.0;
             assert_eq!((&past.request, past.at), (&request(n), n * 1000));
+            assert_eq!(past.revision, Revision(n));
         }
         found.iter().map(|past| past.seq.0).collect::<Vec<_>>()
     };

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::thread::ThreadId;
+use std::thread::Thread;
 use std::time::Duration;
 
 use episoded::clock::{BootId, Clock, Now};
@@ -110,8 +110,8 @@ struct Faulty {
     journal: Journal,
     faults: Arc<Mutex<VecDeque<Fault>>>,
     clock: Arc<HandClock>,
-    writers: Arc<Mutex<Vec<ThreadId>>>,
-    held: mpsc::Sender<()>,
+    writers: Arc<Mutex<Vec<Thread>>>,
+    held: mpsc::Sender<Thread>,
     let_go: mpsc::Receiver<()>,
 }
 
@@ -128,7 +128,8 @@ impl Faulty {
                 Ok(())
             }
             Some(Fault::Held) => {
-                self.held.send(()).expect("the test waits");
+                let held = self.held.send(std::thread::current());
+                held.expect("the test waits");
                 self.let_go.recv().expect("the test lets it go");
                 Ok(())
             }
@@ -140,7 +141,7 @@ impl Faulty {
 impl Store for Faulty {
     fn append(&mut self, changes: &[Change], now: Now) -> Result<(), AppendError> {
         self.fault()?;
-        self.writers.lock().push(std::thread::current().id());
+        self.writers.lock().push(std::thread::current());
         self.journal.append(changes, now)
     }
 
@@ -237,8 +238,8 @@ pub struct Registry {
     dirs: Dirs,
     limits: Limits,
     faults: Arc<Mutex<VecDeque<Fault>>>,
-    writers: Arc<Mutex<Vec<ThreadId>>>,
-    held: mpsc::Receiver<()>,
+    writers: Arc<Mutex<Vec<Thread>>>,
+    held: mpsc::Receiver<Thread>,
     let_go: mpsc::Sender<()>,
     thread: WriterThread,
 }
@@ -327,7 +328,15 @@ impl Registry {
 
     /// Whether the last append was made by the thread that asks.
     pub fn wrote_here(&self) -> bool {
-        self.writers.lock().last() == Some(&std::thread::current().id())
+        let here = std::thread::current().id();
+        let writers = self.writers.lock();
+        writers.last().is_some_and(|writer| writer.id() == here)
+    }
+
+    /// Whether the last append was not made by the writer's thread.
+    pub fn wrote_elsewhere(&self) -> bool {
+        let writers = self.writers.lock();
+        writers.last().is_some_and(|writer| !is_the_writer(writer))
     }
 
     /// The next appends fail so, in this order.
@@ -335,9 +344,9 @@ impl Registry {
         self.faults.lock().extend(faults);
     }
 
-    /// Waits until an append is held.
-    pub fn until_held(&self) {
-        self.held.recv().expect("the writer is there");
+    /// Waits until an append is held; whether it is one of the writer's thread.
+    pub fn until_held(&self) -> bool {
+        is_the_writer(&self.held.recv().expect("the writer is there"))
     }
 
     /// Lets the append go on that is held.
@@ -407,6 +416,10 @@ impl Registry {
         let digest = self.sessions.digest_handle(handle);
         self.sessions.use_handle(&digest)
     }
+}
+
+fn is_the_writer(thread: &Thread) -> bool {
+    thread.name() == Some("writer")
 }
 
 pub fn session_id(id: &str) -> SessionId {
