@@ -18,7 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status, Streaming};
 
 use crate::harness::{
-    Client, Daemon, bearer, connect, normal_end, refusal, register, registration, within,
+    Client, Daemon, bearer, connect, get, normal_end, refusal, register, registration, within,
 };
 
 /// Five times what is promised.
@@ -57,18 +57,25 @@ async fn cut_off_later(daemon: &Daemon) -> (Channel, StdUnixStream) {
 
 /// A client that goes away is no fault of ours, and nobody is there to be told.
 #[tokio::test]
-async fn a_client_that_goes_away_from_its_stream_of_requests_is_no_error() {
+async fn a_client_that_goes_away_in_the_middle_of_its_request_is_no_error() {
     let mut daemon = Daemon::builder().args(["--log", "debug"]).start().await;
-    for _ in 0..20 {
-        let (channel, end) = cut_off_later(&daemon).await;
-        let (requests, taken) = tokio::sync::mpsc::channel(1);
-        let mut client = FirewallServiceClient::new(channel);
-        let stream = client.check_tool_requests(ReceiverStream::new(taken));
-        let stream = within(stream).await.expect("it is open").into_inner();
-        end.shutdown(Shutdown::Both).expect("it is cut");
-        drop((requests, stream));
+    let (channel, end) = cut_off_later(&daemon).await;
+    let mut firewall = FirewallServiceClient::new(channel.clone());
+    let (requests, taken) = tokio::sync::mpsc::channel(1);
+    let open = firewall.check_tool_requests(ReceiverStream::new(taken));
+    let open = within(open).await.expect("it is open");
+    let (parts, taken) = tokio::sync::mpsc::channel(1);
+    let put = tokio::spawn(async move { firewall.put_manifest(ReceiverStream::new(taken)).await });
+    // What is answered after it was begun after it.
+    for _ in 0..2 {
+        let unknown = within(get(&mut Client::new(channel.clone()), "nobody")).await;
+        unknown.expect_err("there is none");
     }
+    end.shutdown(Shutdown::Both).expect("it is cut");
     daemon.logged("the client went away").await;
+    let put = within(put).await.expect("it ends");
+    put.expect_err("nothing can be answered");
+    drop((requests, open, parts));
     let exit = daemon.sigterm().await;
     assert!(!exit.logs.contains("ERROR"), "{}", exit.logs);
 }
