@@ -3,7 +3,7 @@
 //! Owns the order in which a socket is found: `--socket`; for a command that
 //! uses a handle `EPISODE_SOCKET`; `EPISODED_SOCKET`; the operator's own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::CliError;
@@ -40,6 +40,14 @@ impl Context {
     /// Where the operator's calls go.
     pub fn operator_socket(&self) -> Result<PathBuf, CliError> {
         self.socket(&[OPERATOR_SOCKET_VAR])
+    }
+
+    /// The session socket of the daemon that serves the operator there; none if it
+    /// may lie anywhere.
+    pub fn session_socket_of(&self, operator: &Path) -> Option<PathBuf> {
+        let ours = self.env.operator_socket().ok()?;
+        let session = self.env.session_socket().ok()?;
+        (operator == ours).then_some(session)
     }
 
     /// Where calls made with a session's own handle go.

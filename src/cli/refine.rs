@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, Subcommand};
 
 use super::args;
@@ -199,7 +200,7 @@ pub struct Reissue {
     request_id: Option<String>,
 
     /// Name of the new session; a random one is made if absent
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmpty::new())]
     session_id: Option<String>,
 
     #[command(flatten)]

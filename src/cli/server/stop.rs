@@ -35,8 +35,7 @@ impl Stop {
         let socket = context.operator_socket()?;
         let client = match Client::connect(&socket).await {
             Err(error) if error.origin == Origin::Unreachable => {
-                note(format_args!("not running at {}", socket.display()));
-                return Ok(());
+                return not_there(context, &socket, error.into()).await;
             }
             connected => connected?,
         };
@@ -61,6 +60,23 @@ impl Stop {
         note("stopped");
         Ok(())
     }
+}
+
+/// Nobody answers there: the daemon does not run, or its socket was taken away. In
+/// that case its other socket still answers.
+async fn not_there(context: &Context, socket: &Path, error: CliError) -> Result<(), CliError> {
+    let other = context.session_socket_of(socket);
+    if let Some(other) = other
+        && Client::connect(&other).await.is_ok()
+    {
+        let hint = format!(
+            "a daemon answers at {}: its other socket was removed, and only SIGTERM stops it",
+            other.display()
+        );
+        return Err(error.with_hint(hint));
+    }
+    note(format_args!("not running at {}", socket.display()));
+    Ok(())
 }
 
 /// Waits for the process.

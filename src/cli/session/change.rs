@@ -2,6 +2,7 @@
 //! update, stop, remove.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use prost_types::FieldMask;
 
 use crate::cli::args::{self, Deadline, Labels, wire_deadline};
@@ -94,7 +95,7 @@ impl CounterArgs {
   EPISODE_HANDLE_FILE=handle episodectl session heartbeat --tool-calls 12 --tokens 4000")]
 pub struct Heartbeat {
     /// The session; absent: that of the given handle
-    #[arg(conflicts_with = "handle_stdin")]
+    #[arg(conflicts_with = "handle_stdin", value_parser = NonEmpty::new())]
     session_id: Option<String>,
 
     #[command(flatten)]
@@ -176,6 +177,7 @@ impl Bind {
   episodectl session renew s-17 --lease-file lease --lease-holder blue --ttl 1h --take-over")]
 pub struct Renew {
     /// The session; absent: every live session of the lease
+    #[arg(value_parser = NonEmpty::new())]
     session_id: Option<String>,
 
     #[command(flatten)]
@@ -233,7 +235,7 @@ fn renew_table(answer: &RenewLeaseResponse) -> String {
   episodectl session rotate s-17 --handle-out handle")]
 pub struct Rotate {
     /// The session; absent: that of the given handle
-    #[arg(conflicts_with = "handle_stdin")]
+    #[arg(conflicts_with = "handle_stdin", value_parser = NonEmpty::new())]
     session_id: Option<String>,
 
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! `session history`: past events, newest first.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use prost_types::Timestamp;
 
 use crate::cli::args::{self, Labels};
@@ -28,6 +29,7 @@ Examples:
 )]
 pub struct History {
     /// Only of this session
+    #[arg(value_parser = NonEmpty::new())]
     session_id: Option<String>,
 
     /// Only of this work id

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser as NonEmpty;
 
 use crate::cli::args::{self, Deadline, Labels, wire_deadline};
 use crate::cli::context::Context;
@@ -24,7 +25,7 @@ pub struct NewSession {
     work_id: String,
 
     /// Name of the session; a random one is made if absent
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmpty::new())]
     session_id: Option<String>,
 
     /// Public name of the lease's holder
@@ -40,7 +41,7 @@ pub struct NewSession {
     coordination_id: Option<String>,
 
     /// The session that spawned this one
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmpty::new())]
     parent_session_id: Option<String>,
 
     /// Reference of the resolved policy

@@ -1,6 +1,7 @@
 //! `session terminate`: one session, or all that a selector matches.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser as NonEmpty;
 
 use super::change::{CounterArgs, Etag, print, speaker};
 use crate::cli::args::{self, Labels};
@@ -23,7 +24,7 @@ use crate::proto::session::{
   episodectl session terminate --lease --lease-file lease")]
 pub struct Terminate {
     /// The session; absent, and nothing selected: that of the given handle
-    #[arg(conflicts_with_all = ["work_id", "lease", "labels", "role", "dry_run", "handle_stdin"])]
+    #[arg(conflicts_with_all = ["work_id", "lease", "labels", "role", "dry_run", "handle_stdin"], value_parser = NonEmpty::new())]
     session_id: Option<String>,
 
     /// Why; default: operator, or normal when it is one's own

@@ -1,6 +1,7 @@
 //! `session watch`: one line per event, across restarts of the daemon.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser as NonEmpty;
 
 use crate::cli::args::{self, Labels};
 use crate::cli::context::Context;
@@ -31,7 +32,7 @@ pub struct Watch {
     snapshot: bool,
 
     /// Only of this session
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmpty::new())]
     session_id: Option<String>,
 
     /// Only of this work id

@@ -79,8 +79,13 @@ async fn a_wrong_command_line_is_64_and_nothing_on_stdout() {
         "session register --work-id w --role reviewer --discard-handle --ttl 5",
         "session register --work-id w --role reviewer --discard-handle --ttl 5m --expire-at 2030-01-01T00:00:00Z",
         "run --work-id w",
+        "session register --work-id w --role reviewer --discard-handle --session-id ''",
+        "session renew '' --lease-file lease",
+        "session terminate ''",
+        "session history ''",
     ] {
-        let args: Vec<_> = line.split_whitespace().collect();
+        let words = line.split_whitespace();
+        let args: Vec<_> = words.map(|word| word.trim_matches('\'')).collect();
         let failed = ctl.run(&args).await;
         assert_eq!(failed.code, Some(64), "{line}: {failed:?}");
         assert!(failed.stdout.is_empty(), "{line}: {failed:?}");

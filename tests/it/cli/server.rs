@@ -42,6 +42,16 @@ async fn a_daemon_is_started_once_and_stopped_once() {
 }
 
 #[tokio::test]
+async fn a_daemon_whose_socket_was_removed_is_not_said_to_be_stopped() {
+    let daemon = Daemon::start().await;
+    std::fs::remove_file(daemon.operator_socket()).expect("it is there");
+    let failed = Ctl::new(daemon.dirs()).run(&["server", "stop"]).await;
+    assert_eq!(failed.code, Some(69), "{failed:?}");
+    assert!(failed.stderr.contains("only SIGTERM"), "{failed:?}");
+    assert!(!failed.stderr.contains("not running"), "{failed:?}");
+}
+
+#[tokio::test]
 async fn a_start_with_arguments_is_refused_while_a_daemon_runs() {
     let daemon = Daemon::start().await;
     let ctl = Ctl::new(daemon.dirs());

@@ -63,8 +63,8 @@ async fn client(registry: &Registry, server_runtime: &Runtime) -> Client {
     });
     let server = http2::Builder::new(TokioExecutor::new());
     server_runtime.spawn(async move {
-        let served = server.serve_connection(TokioIo::new(asynchronous(theirs)), answer);
-        served.await
+        let theirs = TokioIo::new(asynchronous(theirs));
+        server.serve_connection(theirs, answer).await
     });
     let mut ours = Some(ours);
     let connector = tower::service_fn(move |_| {
