@@ -16,7 +16,7 @@ pub use check::{Fault, MAX_PROGRAM_BYTES, MAX_RULE_BYTES};
 pub use find::{Misfit, NoMatch, find_rule};
 pub use lexer::{
     MAX_COMMANDS, MAX_TEXT_BYTES, MAX_WORDS, Misread, Redirection, RedirectionAccess, Separator,
-    SimpleCommand, Unreadable, read,
+    SimpleCommand, Unreadable, read, write,
 };
 pub use matcher::{Ground, Matcher};
 

@@ -4,6 +4,10 @@
 //! bytes, wherever the directory lies: nothing of its path, of a time or of the
 //! machine is in a manifest.
 
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,7 +15,7 @@ use prost::Message as _;
 
 use super::file;
 use super::hash::{self, Content};
-use super::left::LeftOut;
+use super::left::{LeftOut, Why};
 use super::lint::warnings;
 use super::options::{self, ToolChoice};
 use super::pattern::Patterns;
@@ -132,7 +136,7 @@ impl Build {
             return printer.flush();
         }
         if let Some(path) = &out {
-            std::fs::write(path, text).map_err(|error| CliError::writing(path, &error))?;
+            fs::write(path, text).map_err(|error| CliError::writing(path, &error))?;
         }
         let mut answer = PutManifestResponse {
             manifest_hash: manifest.hash().0.to_vec(),
@@ -165,8 +169,8 @@ impl Build {
     }
 
     fn entries(&self) -> Result<Vec<pb::Entry>, CliError> {
-        let root = std::fs::canonicalize(&self.root)
-            .map_err(|error| CliError::reading(&self.root, &error))?;
+        let root =
+            fs::canonicalize(&self.root).map_err(|error| CliError::reading(&self.root, &error))?;
         if !root.is_dir() {
             let message = format!("{} is no directory", self.root.display());
             return Err(CliError::usage(message, "name the root of the workspace"));
@@ -181,7 +185,16 @@ impl Build {
             trees: &self.tree,
         };
         let mut left = LeftOut::default();
-        let paths = search.files(&mut left)?;
+        let mut paths = search.files(&mut left)?;
+        let outputs = outputs(self.out.as_deref());
+        paths.retain(|path| {
+            let place = fs::symlink_metadata(root.join(path)).map(|about| place(&about));
+            let is_output = place.is_ok_and(|place| outputs.contains(&place));
+            if is_output {
+                left.add(Path::new(path), Why::Output);
+            }
+            !is_output
+        });
         let contents = hash::all(&root, &paths);
         let mut entries = Vec::with_capacity(paths.len());
         for (path, content) in paths.into_iter().zip(contents) {
@@ -231,8 +244,43 @@ impl Build {
                 .map(|class| class.0.into())
                 .collect()
         };
-        file::valid(wire)
-            .map_err(|faults| file::invalid("what is asked for", "no manifest", &faults))
+        let paths: Vec<String> = wire.entries.iter().map(|it| it.path.clone()).collect();
+        file::valid(wire).map_err(|mut faults| {
+            for fault in &mut faults {
+                name_paths(&mut fault.field, &paths);
+                name_paths(&mut fault.rule, &paths);
+            }
+            file::invalid("what is asked for", "no manifest", &faults)
+        })
+    }
+}
+
+/// The files that the manifest is written to, if they are there: no manifest can
+/// hold its own hash.
+fn outputs(out: Option<&Path>) -> Vec<(u64, u64)> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    let stdout = stdout.and_then(|file| file.metadata()).ok();
+    let named = out.and_then(|path| fs::metadata(path).ok());
+    let files = [stdout, named].into_iter().flatten();
+    let files = files.filter(Metadata::is_file);
+    files.map(|about| place(&about)).collect()
+}
+
+fn place(about: &Metadata) -> (u64, u64) {
+    (about.dev(), about.ino())
+}
+
+/// Adds the path behind every `entries[3]`: who builds from files knows no numbers.
+fn name_paths(text: &mut String, paths: &[String]) {
+    let Some((before, rest)) = text.split_once("entries[") else {
+        return;
+    };
+    let Some((number, behind)) = rest.split_once(']') else {
+        return;
+    };
+    let path = number.parse().ok().and_then(|at: usize| paths.get(at));
+    if let Some(path) = path {
+        *text = format!("{before}entries[{number}] ({path}){behind}");
     }
 }
 

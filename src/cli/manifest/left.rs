@@ -32,6 +32,8 @@ pub enum Why {
     Unreadable,
     /// Git tracks it and it is not there.
     Missing,
+    /// The manifest itself goes there.
+    Output,
 }
 
 impl Why {
@@ -47,6 +49,7 @@ impl Why {
             Self::Name => "with a name that cannot be listed",
             Self::Unreadable => "unreadable",
             Self::Missing => "missing",
+            Self::Output => "being written",
         }
     }
 }

@@ -47,17 +47,17 @@ impl Lint {
             }
         }
         printer.flush()?;
-        match warnings.len() {
-            0 => Ok(()),
-            count if self.strict => {
-                let message = format!("{} has {count} warnings", file::named(&self.file));
-                Err(CliError::local(exit::DATA, "FAILED_PRECONDITION", message))
-            }
-            count => {
-                note(format_args!("{count} warnings"));
-                Ok(())
-            }
+        let count = match warnings.len() {
+            0 => return Ok(()),
+            1 => "one warning".to_owned(),
+            many => format!("{many} warnings"),
+        };
+        if self.strict {
+            let message = format!("{} has {count}", file::named(&self.file));
+            return Err(CliError::local(exit::DATA, "FAILED_PRECONDITION", message));
         }
+        note(count);
+        Ok(())
     }
 }
 

@@ -16,25 +16,16 @@ pub struct Patterns {
 impl Patterns {
     /// A pattern without a slash is a name at any depth; with one it begins at
     /// the root. `*` stays within a name, `**` does not. A directory stands for
-    /// all below it.
+    /// all below it, and `.` for all there is. None takes anything back with `!`.
     pub fn new(texts: &[String]) -> Result<Self, CliError> {
         let mut set = GlobSetBuilder::new();
         for text in texts {
-            let trimmed = text.trim_end_matches('/');
-            let rooted = match trimmed.strip_prefix("./") {
-                Some(rest) => format!("/{rest}"),
-                None => trimmed.to_owned(),
-            };
-            let pattern = match rooted.strip_prefix('/') {
-                Some(rest) => rest.to_owned(),
-                None if rooted.contains('/') => rooted,
-                None => format!("**/{rooted}"),
-            };
+            let pattern = from_root(text)?;
             // One for the file, one for what lies below the directory.
             for pattern in [&pattern, &format!("{pattern}/**")] {
                 let glob = GlobBuilder::new(pattern).literal_separator(true).build();
                 let glob = glob.map_err(|error| {
-                    let message = format!("{text} is no pattern: {}", error.kind());
+                    let message = format!("`{text}` is no pattern: {}", error.kind());
                     CliError::usage(message, "patterns are written as in .gitignore")
                 })?;
                 set.add(glob);
@@ -77,6 +68,31 @@ impl Patterns {
     }
 }
 
+/// The pattern as one that begins at the root.
+fn from_root(text: &str) -> Result<String, CliError> {
+    let refused = |why: &str, hint: &str| {
+        let message = format!("`{text}` is no pattern: {why}");
+        Err(CliError::usage(message, hint))
+    };
+    if text.is_empty() {
+        return refused("it is empty", "`.` stands for all files");
+    }
+    if text.starts_with('!') {
+        let hint = "name what is wanted; a file that begins with `!` is `/!name`";
+        return refused("nothing is taken back with `!`", hint);
+    }
+    if matches!(text, "." | "./" | "/") {
+        return Ok("**".to_owned());
+    }
+    let trimmed = text.trim_end_matches('/');
+    let pattern = match trimmed.strip_prefix("./").or(trimmed.strip_prefix('/')) {
+        Some(rest) => rest.to_owned(),
+        None if trimmed.contains('/') => trimmed.to_owned(),
+        None => format!("**/{trimmed}"),
+    };
+    Ok(pattern)
+}
+
 #[cfg(test)]
 mod tests {
     use super::Patterns;
@@ -91,6 +107,9 @@ mod tests {
             ("src/*.rs", &["src/a.rs"], &["src/b/a.rs", "x/src/a.rs"]),
             ("src/**/*.rs", &["src/a.rs", "src/b/c/a.rs"], &["src/a"]),
             ("a/{b,c}", &["a/b", "a/c/d"], &["a/d"]),
+            (".", &["a", "a/b", ".x"], &[]),
+            ("/", &["a", "a/b"], &[]),
+            ("/!a", &["!a"], &["a"]),
         ] {
             let patterns = Patterns::new(&[pattern.to_owned()]).unwrap();
             for path in takes {
@@ -100,7 +119,9 @@ mod tests {
                 assert!(!patterns.matches(path), "{pattern} {path}");
             }
         }
-        assert!(Patterns::new(&["a[".to_owned()]).is_err());
+        for text in ["a[", "", "!a"] {
+            assert!(Patterns::new(&[text.to_owned()]).is_err(), "{text}");
+        }
     }
 
     #[test]

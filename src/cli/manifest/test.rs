@@ -3,18 +3,20 @@
 //! Owns the format of a case. No daemon and no file of the workspace is asked:
 //! each case is decided by itself, as of a session that has written nothing.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
 
 use super::file;
 use super::request::Asked;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
-use crate::cli::output::Format;
 use crate::cli::output::text::clean;
+use crate::cli::output::{Format, note};
 use crate::firewall::decide::{Decision, Scope, decide};
 use crate::firewall::manifest::Manifest;
 use crate::firewall::path::AbsolutePath;
@@ -27,7 +29,9 @@ use crate::firewall::path::AbsolutePath;
 A case is a line of JSON: name, request, verdict (ALLOW or DENY), and if it matters reason and \
 judged, the path in its normal form. Requests: read {path, hash}, stat, list, write, edit, delete, \
 mkdir {path}, search {scope, recursive}, rename {from, to}, command {argv | string, cwd, env}, \
-git {arguments}, network {host, port}, tool {server, name}, inference {model}, artifact {name}.",
+git {arguments}, network {host, port}, tool {server, name}, inference {model}, artifact {name}. \
+A case with a manifest is for the one of that id, and passed over for another; with a mode \
+(hard_fail, soft_fail, audit) and ends_session it says whether the denial ends the session.",
     after_help = "Example:
   episodectl manifest test m.json cases.jsonl
 where cases.jsonl has lines such as
@@ -55,7 +59,22 @@ fn absolute(text: &str) -> Result<AbsolutePath, String> {
 impl Test {
     pub(super) fn run(self, context: &Context) -> Result<u8, CliError> {
         let manifest = file::load(&self.file)?;
-        let cases = self.cases()?;
+        let (cases, others): (Vec<Case>, Vec<Case>) = self
+            .cases()?
+            .into_iter()
+            .partition(|case| case.is_for(&manifest));
+        if cases.is_empty() {
+            let (name, id) = (file::named(&self.cases), manifest.manifest_id());
+            let message = format!("{name} has no case for the manifest {id}");
+            let hint = "`manifest test --help` shows cases";
+            return Err(file::malformed(message).with_hint(hint));
+        }
+        if !others.is_empty() {
+            note(format_args!(
+                "{} cases are for other manifests",
+                others.len()
+            ));
+        }
         let (mut passed, mut failures) = (0, Vec::new());
         for case in cases {
             match case.failure(&manifest, &self.root) {
@@ -63,11 +82,21 @@ impl Test {
                 None => passed += 1,
             }
         }
+        self.print(context, passed, &failures)?;
+        Ok((!failures.is_empty()).into())
+    }
+
+    fn print(
+        &self,
+        context: &Context,
+        passed: usize,
+        failures: &[(String, String)],
+    ) -> Result<(), CliError> {
         let total = passed + failures.len();
         let mut printer = context.printer();
         match context.format {
             Format::Table => {
-                for (name, what) in &failures {
+                for (name, what) in failures {
                     printer.text(&format!("{}\n", clean(&format!("{name}: {what}"))))?;
                 }
                 printer.text(&format!(
@@ -81,14 +110,14 @@ impl Test {
                 printer.value(&json!({"passed": passed, "failed": failed}))?;
             }
         }
-        printer.flush()?;
-        Ok((!failures.is_empty()).into())
+        printer.flush()
     }
 
     fn cases(&self) -> Result<Vec<Case>, CliError> {
         let text = file::contents(&self.cases)?;
         let lines = text.lines().enumerate();
-        let lines = lines.filter(|(_, line)| !line.trim().is_empty());
+        let is_case = |line: &str| !line.trim().is_empty() && !is_head(line);
+        let lines = lines.filter(|(_, line)| is_case(line));
         let cases = lines.map(|(at, line)| {
             serde_json::from_str(line).map_err(|error| {
                 let name = file::named(&self.cases);
@@ -98,6 +127,18 @@ impl Test {
         });
         cases.collect()
     }
+}
+
+/// Whether the line says what the manifests of the cases are, which is said here by
+/// the manifest itself.
+fn is_head(line: &str) -> bool {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Head {
+        #[serde(rename = "manifests")]
+        _manifests: BTreeMap<String, IgnoredAny>,
+    }
+    serde_json::from_str::<Head>(line).is_ok()
 }
 
 /// What a request must become.
@@ -129,12 +170,16 @@ struct Case {
     judged: Option<String>,
     mode: Option<Mode>,
     ends_session: Option<bool>,
-    /// Which of several it is about; there is one here.
-    #[serde(rename = "manifest")]
-    _manifest: Option<String>,
+    /// The id of the manifest it is about; absent: any.
+    manifest: Option<String>,
 }
 
 impl Case {
+    fn is_for(&self, manifest: &Manifest) -> bool {
+        let id = self.manifest.as_deref();
+        id.is_none_or(|id| id == manifest.manifest_id())
+    }
+
     /// What came out otherwise than it says.
     fn failure(&self, manifest: &Manifest, root: &AbsolutePath) -> Option<String> {
         let scope = Scope {

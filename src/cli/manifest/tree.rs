@@ -173,7 +173,9 @@ fn git_ls_files(root: &Path) -> Result<Vec<Vec<u8>>, CliError> {
         error.with_hint("leave out --tracked to take all that is not ignored")
     };
     let mut git = Command::new("git");
-    let output = git.arg("-C").arg(root).args(["ls-files", "-z"]).output();
+    // No program that the repository's own configuration names is run.
+    git.args(["-c", "core.fsmonitor=false", "-C"]).arg(root);
+    let output = git.args(["ls-files", "-z"]).output();
     let output = output.map_err(|error| failed(format!("cannot run git: {error}")))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);

@@ -71,5 +71,20 @@ pub fn read(text: &str) -> Result<Vec<SimpleCommand>, Unreadable> {
     reader::Reader::new(text).commands()
 }
 
+/// Words as a text that [`read`] takes for one command of these very words: quoted
+/// where they must be. Of words that no text can say it makes one that is refused.
+pub fn write<S: AsRef<str>>(words: &[S]) -> String {
+    let words: Vec<String> = words.iter().map(|word| quoted(word.as_ref())).collect();
+    words.join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    if !word.is_empty() && word.bytes().all(reader::is_plain) {
+        return word.to_owned();
+    }
+    // Nothing but the quote itself has a meaning between single quotes.
+    format!("'{}'", word.replace('\'', r#"'"'"'"#))
+}
+
 #[cfg(test)]
 mod tests;

@@ -25,11 +25,12 @@ pub struct CommandRequest {
 }
 
 impl CommandRequest {
-    /// What it is about, as it came.
+    /// What it is about, as a line: as it came, or the words, quoted so that they
+    /// cannot pass for more than one command.
     pub(super) fn subject(&self) -> String {
         match &self.line {
             Some(line) => line.clone(),
-            None => self.words.join(" "),
+            None => command::write(&self.words),
         }
     }
 }

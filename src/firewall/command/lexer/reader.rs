@@ -282,7 +282,7 @@ impl<'a> Reader<'a> {
 }
 
 /// What stands for itself, outside quotes, in every shell.
-fn is_plain(byte: u8) -> bool {
+pub(super) fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&byte)
 }
 

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn words(text: &str) -> Vec<Vec<String>> {
@@ -300,4 +302,33 @@ fn a_refusal_says_what_and_where() {
         error.to_string(),
         "a character that must be in quotes at byte 5"
     );
+}
+
+#[test]
+fn words_are_written_so_that_they_are_read_again() {
+    for (argv, expected) in [
+        (&["ls", "-la", "a=b"][..], "ls -la a=b"),
+        (&["echo", "", "a b"], "echo '' 'a b'"),
+        (&["echo", "x; rm -rf /"], "echo 'x; rm -rf /'"),
+        (&["echo", "it's"], r#"echo 'it'"'"'s'"#),
+        (&["echo", "2", ">", "$HOME"], "echo 2 '>' '$HOME'"),
+    ] {
+        assert_eq!(write(argv), expected);
+        assert_eq!(words(expected), [argv]);
+    }
+    assert!(read(&write(&["echo", "a\nb"])).is_err(), "no text says it");
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_words_are_they_are_one_command(
+        words in proptest::collection::vec("[ -~é]{0,6}", 0..5)
+    ) {
+        let mut argv = vec!["echo".to_owned()];
+        argv.extend(words);
+        let read = read(&write(&argv)).unwrap();
+        prop_assert_eq!(read.len(), 1);
+        prop_assert!(read[0].redirections.is_empty());
+        prop_assert_eq!(&read[0].words, &argv);
+    }
 }
