@@ -8,6 +8,7 @@ use crate::harness::{Ctl, Daemon, Dirs, Running, done};
 
 mod errors;
 pub mod firewall;
+mod manifest;
 mod secrets;
 mod server;
 mod streams;

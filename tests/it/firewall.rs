@@ -2,7 +2,7 @@
 
 mod bypass;
 mod denials;
-mod equipment;
+pub mod equipment;
 mod files;
 mod manifests;
 mod oracle;
@@ -13,7 +13,7 @@ mod rules;
 mod second;
 mod shells;
 mod strings;
-mod vectors;
+pub mod vectors;
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -72,14 +72,13 @@ impl FromAudit {
         for line in &review.open {
             note(format_args!("not allowed by it: {}", clean(line)));
         }
-        let text = file::text(&review.manifest);
         let mut printer = context.printer();
         match &self.out {
             Some(path) => {
-                fs::write(path, text).map_err(|error| CliError::writing(path, &error))?;
+                file::write(path, &review.manifest)?;
                 printer.text(&format!("{}\n", review.manifest.hash()))?;
             }
-            None => printer.text(&text)?,
+            None => file::print(&mut printer, &review.manifest)?,
         }
         printer.flush()
     }

@@ -23,9 +23,10 @@ use super::presets::Preset;
 use super::tree::Search;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
-use crate::cli::output::protojson::{hex, to_json};
-use crate::cli::output::{Format, note};
-use crate::firewall::manifest::{Manifest, TreeAccess};
+use crate::cli::output::note;
+use crate::cli::output::protojson::hex;
+use crate::cli::output::text::clean;
+use crate::firewall::manifest::{Manifest, TreeAccess, Warning};
 use crate::firewall::path::RelativePath;
 use crate::proto::firewall::PutManifestResponse;
 use crate::proto::manifest as pb;
@@ -122,21 +123,14 @@ impl Build {
         let entries = self.entries()?;
         let (out, put) = (self.out.clone(), self.put);
         let manifest = self.manifest(entries, commands)?;
-        for warning in warnings(&manifest) {
-            note(format_args!("warning: {warning}"));
-        }
-        let text = file::text(&manifest);
+        tell(warnings(&manifest));
         let mut printer = context.printer();
         if out.is_none() && !put {
-            if context.format == Format::Jsonl {
-                printer.json(&to_json(&pb::Manifest::from(&manifest)))?;
-            } else {
-                printer.text(&text)?;
-            }
+            file::print(&mut printer, &manifest)?;
             return printer.flush();
         }
         if let Some(path) = &out {
-            fs::write(path, text).map_err(|error| CliError::writing(path, &error))?;
+            file::write(path, &manifest)?;
         }
         let mut answer = PutManifestResponse {
             manifest_hash: manifest.hash().0.to_vec(),
@@ -168,13 +162,21 @@ impl Build {
         Ok(rules)
     }
 
-    fn entries(&self) -> Result<Vec<pb::Entry>, CliError> {
-        let root =
-            fs::canonicalize(&self.root).map_err(|error| CliError::reading(&self.root, &error))?;
+    /// The directory, absolute and without symlinks, and one that can be read:
+    /// what cannot would look empty.
+    fn root(&self) -> Result<PathBuf, CliError> {
+        let failed = |error| CliError::reading(&self.root, &error);
+        let root = fs::canonicalize(&self.root).map_err(failed)?;
         if !root.is_dir() {
             let message = format!("{} is no directory", self.root.display());
             return Err(CliError::usage(message, "name the root of the workspace"));
         }
+        fs::read_dir(&root).map_err(failed)?;
+        Ok(root)
+    }
+
+    fn entries(&self) -> Result<Vec<pb::Entry>, CliError> {
+        let root = self.root()?;
         let wanted = Patterns::new(&self.globs)?;
         let (edit, zoom) = (Patterns::new(&self.edit)?, Patterns::new(&self.zoom)?);
         let search = Search {
@@ -252,6 +254,23 @@ impl Build {
             }
             file::invalid("what is asked for", "no manifest", &faults)
         })
+    }
+}
+
+/// Tells the warnings, those that say the same on one line.
+fn tell(warnings: Vec<Warning>) {
+    let mut lines: Vec<Warning> = Vec::new();
+    for warning in warnings {
+        match lines.iter_mut().find(|line| line.what == warning.what) {
+            Some(line) => {
+                line.field.push_str(", ");
+                line.field.push_str(&warning.field);
+            }
+            None => lines.push(warning),
+        }
+    }
+    for line in lines {
+        note(clean(&format!("warning: {line}")));
     }
 }
 

@@ -1,15 +1,16 @@
 //! Manifests and rules in files.
 //!
 //! Owns the format: JSON, as the CLI prints the messages. A file is read strictly:
-//! what its JSON does not say right is one error with its place, and what of it is
-//! no manifest is one error with every fault.
+//! what its JSON does not say right is one error with every place, and what of it is
+//! no manifest is one with every fault.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
 use crate::cli::error::{CliError, exit};
 use crate::cli::output::protojson::{Described, Json, Misread, from_json, to_json};
+use crate::cli::output::{Format, Printer};
 use crate::client::error::FieldViolation;
 use crate::firewall::manifest::{Fault, Manifest};
 use crate::proto::{manifest as pb, manifests};
@@ -24,23 +25,39 @@ pub fn read(path: &Path) -> Result<pb::Manifest, CliError> {
 
 /// The manifest in a file, `-` for stdin.
 pub fn load(path: &Path) -> Result<Manifest, CliError> {
-    let wire = message(path, &json(path)?, "")?;
+    let wire = message(path, &json(path)?)?;
     valid(wire).map_err(|faults| invalid(&named(path), "no manifest", &faults))
 }
 
 /// The command rules in a file, `-` for stdin: a JSON list of them.
 pub fn rules(path: &Path) -> Result<Vec<pb::CommandRule>, CliError> {
     match json(path)? {
-        Json::Array(items) => {
-            let items = items.iter().enumerate();
-            items
-                .map(|(at, item)| message(path, item, &format!("[{at}]")))
-                .collect()
-        }
+        Json::Array(items) => rules_of(&items).map_err(|faults| misread(path, faults)),
         Json::Object(_) | Json::Leaf(_) => {
             let message = format!("{} is no list of command rules", named(path));
             Err(malformed(message).with_hint("rules stand in `[…]`; `manifest presets` shows some"))
         }
+    }
+}
+
+fn rules_of(items: &[Json]) -> Result<Vec<pb::CommandRule>, Vec<Misread>> {
+    let (mut rules, mut faults) = (Vec::new(), Vec::new());
+    for (at, item) in items.iter().enumerate() {
+        match from_json(item) {
+            Ok(rule) => rules.push(rule),
+            Err(more) => faults.extend(more.into_iter().map(|fault| Misread {
+                place: match fault.place.as_str() {
+                    "" => format!("[{at}]"),
+                    place => format!("[{at}].{place}"),
+                },
+                ..fault
+            })),
+        }
+    }
+    if faults.is_empty() {
+        Ok(rules)
+    } else {
+        Err(faults)
     }
 }
 
@@ -63,8 +80,20 @@ pub fn invalid(subject: &str, what: &str, faults: &[Fault]) -> CliError {
         .with_violations(faults.iter().map(violation).collect())
 }
 
-/// A manifest as its file has it.
-pub fn text(manifest: &Manifest) -> String {
+/// Writes a manifest to a file.
+pub fn write(path: &Path, manifest: &Manifest) -> Result<(), CliError> {
+    fs::write(path, text(manifest)).map_err(|error| CliError::writing(path, &error))
+}
+
+/// Prints a manifest as its file has it, on one line if lines are asked for.
+pub fn print(printer: &mut Printer, manifest: &Manifest) -> Result<(), CliError> {
+    match printer.format() {
+        Format::Jsonl => printer.json(&to_json(&pb::Manifest::from(manifest))),
+        Format::Table | Format::Json => printer.text(&text(manifest)),
+    }
+}
+
+fn text(manifest: &Manifest) -> String {
     let json = to_json(&pb::Manifest::from(manifest));
     let text = serde_json::to_string_pretty(&json).expect("texts and numbers are JSON");
     text + "\n"
@@ -120,17 +149,29 @@ fn json(path: &Path) -> Result<Json, CliError> {
     })
 }
 
-fn message<M: Described + Default>(path: &Path, json: &Json, at: &str) -> Result<M, CliError> {
-    from_json(json).map_err(|misread| {
-        let Misread { place, what, hint } = misread;
-        let place = match (at, place.as_str()) {
-            ("", "") => "the whole".to_owned(),
-            ("", place) => place.to_owned(),
-            (at, "") => at.to_owned(),
-            (at, place) => format!("{at}.{place}"),
-        };
+fn message<M: Described + Default>(path: &Path, json: &Json) -> Result<M, CliError> {
+    from_json(json).map_err(|faults| misread(path, faults))
+}
+
+/// What is said of JSON that says something else than it should.
+fn misread(path: &Path, mut faults: Vec<Misread>) -> CliError {
+    for fault in &mut faults {
+        if fault.place.is_empty() {
+            "the whole".clone_into(&mut fault.place);
+        }
+    }
+    if let [Misread { place, what, hint }] = &faults[..] {
         let error = malformed(format!("{}: {place} {what}", named(path)));
-        let hint = hint.unwrap_or_else(|| "`manifest build` writes such files".to_owned());
-        error.with_hint(hint)
-    })
+        let usual = "`manifest build` writes such files";
+        return error.with_hint(hint.as_deref().unwrap_or(usual));
+    }
+    let violation = |fault: Misread| FieldViolation {
+        field: fault.place,
+        description: match fault.hint {
+            Some(hint) => format!("{} ({hint})", fault.what),
+            None => fault.what,
+        },
+    };
+    let message = format!("{} cannot be read: {} faults", named(path), faults.len());
+    malformed(message).with_violations(faults.into_iter().map(violation).collect())
 }

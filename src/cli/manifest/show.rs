@@ -59,8 +59,7 @@ impl Show {
         let manifest = self.source.manifest(context).await?;
         let mut printer = context.printer();
         if let Some(path) = &self.out {
-            std::fs::write(path, file::text(&manifest))
-                .map_err(|error| CliError::writing(path, &error))?;
+            file::write(path, &manifest)?;
             printer.text(&format!("{}\n", manifest.hash()))?;
             return printer.flush();
         }

@@ -3,13 +3,11 @@
 //! Owns the format of a case. No daemon and no file of the workspace is asked:
 //! each case is decided by itself, as of a session that has written nothing.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::file;
 use super::request::Asked;
@@ -82,35 +80,8 @@ impl Test {
                 None => passed += 1,
             }
         }
-        self.print(context, passed, &failures)?;
+        print(context, passed, &failures)?;
         Ok((!failures.is_empty()).into())
-    }
-
-    fn print(
-        &self,
-        context: &Context,
-        passed: usize,
-        failures: &[(String, String)],
-    ) -> Result<(), CliError> {
-        let total = passed + failures.len();
-        let mut printer = context.printer();
-        match context.format {
-            Format::Table => {
-                for (name, what) in failures {
-                    printer.text(&format!("{}\n", clean(&format!("{name}: {what}"))))?;
-                }
-                printer.text(&format!(
-                    "{passed} of {total} cases are decided as they say\n"
-                ))?;
-            }
-            Format::Json | Format::Jsonl => {
-                let failed = failures.iter();
-                let failed = failed.map(|(name, what)| json!({"name": name, "what": what}));
-                let failed: Vec<_> = failed.collect();
-                printer.value(&json!({"passed": passed, "failed": failed}))?;
-            }
-        }
-        printer.flush()
     }
 
     fn cases(&self) -> Result<Vec<Case>, CliError> {
@@ -129,6 +100,28 @@ impl Test {
     }
 }
 
+fn print(context: &Context, passed: usize, failures: &[(String, String)]) -> Result<(), CliError> {
+    let total = passed + failures.len();
+    let mut printer = context.printer();
+    match context.format {
+        Format::Table => {
+            for (name, what) in failures {
+                printer.text(&format!("{}\n", clean(&format!("{name}: {what}"))))?;
+            }
+            printer.text(&format!(
+                "{passed} of {total} cases are decided as they say\n"
+            ))?;
+        }
+        Format::Json | Format::Jsonl => {
+            let failed = failures.iter();
+            let failed = failed.map(|(name, what)| json!({"name": name, "what": what}));
+            let failed: Vec<_> = failed.collect();
+            printer.value(&json!({"passed": passed, "failed": failed}))?;
+        }
+    }
+    printer.flush()
+}
+
 /// Whether the line says what the manifests of the cases are, which is said here by
 /// the manifest itself.
 fn is_head(line: &str) -> bool {
@@ -136,7 +129,7 @@ fn is_head(line: &str) -> bool {
     #[serde(deny_unknown_fields)]
     struct Head {
         #[serde(rename = "manifests")]
-        _manifests: BTreeMap<String, IgnoredAny>,
+        _manifests: Map<String, Value>,
     }
     serde_json::from_str::<Head>(line).is_ok()
 }
@@ -223,12 +216,12 @@ impl Case {
         let ends = denied.is_some_and(|d| d.ends) && self.mode == Some(Mode::HardFail);
         match (self.mode, self.ends_session) {
             (Some(_), Some(wanted)) if wanted != ends => {
-                let not = |ends: bool| if ends { "" } else { "not " };
-                Some(format!(
-                    "must {}end the session, does {}",
-                    not(wanted),
-                    not(ends)
-                ))
+                let what = if wanted {
+                    "must end the session, and does not"
+                } else {
+                    "must not end the session, and does"
+                };
+                Some(what.to_owned())
             }
             _ => None,
         }

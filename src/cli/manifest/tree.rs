@@ -17,6 +17,7 @@ use super::left::{LeftOut, Why};
 use super::pattern::Patterns;
 use crate::cli::error::{CliError, exit};
 use crate::cli::output::note;
+use crate::cli::output::text::clean;
 use crate::firewall::manifest::TreeAccess;
 use crate::firewall::path::RelativePath;
 
@@ -64,12 +65,12 @@ impl Search<'_> {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    note(format_args!("left out: {error}"));
+                    self.note_unreadable(&error, left);
                     continue;
                 }
             };
             if let Some(error) = entry.error() {
-                note(error);
+                note(clean(&error.to_string()));
             }
             if entry.file_type().is_some_and(|kind| kind.is_dir()) {
                 directories.push(entry.path().to_owned());
@@ -82,6 +83,14 @@ impl Search<'_> {
             self.note_ignored(&directory, &seen, left);
         }
         found
+    }
+
+    fn note_unreadable(&self, error: &ignore::Error, left: &mut LeftOut) {
+        let below = |path: &Path| path.strip_prefix(self.root).map(Path::to_owned);
+        match path_of(error).and_then(|path| below(path).ok()) {
+            Some(path) => left.add(&path, Why::Unreadable),
+            None => note(clean(&format!("left out: {error}"))),
+        }
     }
 
     fn tree_paths(&self) -> impl Iterator<Item = PathBuf> {
@@ -160,6 +169,17 @@ impl Search<'_> {
     fn is_below_a_tree(&self, path: &Path) -> bool {
         let mut trees = self.trees.iter().filter(|(tree, _)| !tree.is_root());
         trees.any(|(tree, _)| path.starts_with(tree.as_str()))
+    }
+}
+
+/// What an error of the walk is about.
+fn path_of(error: &ignore::Error) -> Option<&Path> {
+    match error {
+        ignore::Error::WithPath { path, .. } => Some(path),
+        ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => {
+            path_of(err)
+        }
+        _ => None,
     }
 }
 

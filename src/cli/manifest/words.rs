@@ -57,8 +57,13 @@ fn matcher(matcher: &Matcher) -> String {
         Matcher::Integer { min, max } => format!("<{min}..{max}>"),
         Matcher::Text => "<text>".to_owned(),
         Matcher::Option { names, value } => {
-            let names = names.iter().map(|name| word(name)).collect();
-            format!("{} {}", joined(names), self::matcher(value))
+            let all = joined(names.iter().map(|name| word(name)).collect());
+            let all = if names.len() > 1 {
+                format!("({all})")
+            } else {
+                all
+            };
+            format!("{all} {}", self::matcher(value))
         }
         Matcher::AnyOf(matchers) => {
             format!("({})", joined(matchers.iter().map(self::matcher).collect()))
@@ -80,4 +85,44 @@ fn word(text: &str) -> String {
         return text.to_owned();
     }
     format!("{text:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rule;
+    use crate::firewall::command::{Matcher, Rule};
+    use crate::firewall::path::RelativePath;
+
+    #[test]
+    fn a_rule_is_one_line_that_says_all_of_it() {
+        let relative = |path| RelativePath::parse(path).unwrap();
+        let option = |names: &[&str], value| Matcher::Option {
+            names: names.iter().map(|name| (*name).into()).collect(),
+            value: Box::new(value),
+        };
+        let any = Matcher::AnyOf(
+            [
+                option(&["-j", "--jobs"], Matcher::Integer { min: 1, max: 8 }),
+                option(&["-p"], Matcher::Text),
+                Matcher::PathUnder(relative("src")),
+            ]
+            .into(),
+        );
+        let said = rule(&Rule {
+            program: "cargo".into(),
+            arguments: [
+                Matcher::OneOf(["test".into(), "a b".into()].into()),
+                Matcher::Literal("".into()),
+                Matcher::AnyNumberOf(Box::new(any)),
+            ]
+            .into(),
+            working_directory: Some(relative(".")),
+            environment: ["CI".into()].into(),
+        });
+        assert_eq!(
+            said,
+            "cargo (test|\"a b\") \"\" {(-j|--jobs) <1..8>|-p <text>|<path in src>}…  [in .]  \
+             [may set CI]"
+        );
+    }
 }

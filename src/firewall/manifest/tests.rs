@@ -246,7 +246,7 @@ fn every_list_has_a_limit_that_is_the_last_that_fits() {
     type Fill = fn(&mut Draft, usize);
     let lists: [(&str, usize, Fill); 7] = [
         ("entries", 10, |draft, n| {
-            draft.entries = many(n, |it| entry(&it))
+            draft.entries = many(n, |it| entry(&it));
         }),
         ("trees", MAX_TREES, |draft, n| {
             draft.trees = many(n, |it| tree(&it, TreeAccess::Read));
@@ -261,7 +261,7 @@ fn every_list_has_a_limit_that_is_the_last_that_fits() {
             draft.network = many(n, |it| host(&it, None));
         }),
         ("models", MAX_NAMES, |draft, n| {
-            draft.models = many(n, |it| it)
+            draft.models = many(n, |it| it);
         }),
         ("artifacts", MAX_NAMES, |draft, n| {
             draft.artifacts = many(n, |it| it);

@@ -158,6 +158,13 @@ fn registration(manifests: &Value, case: &Value) -> spb::RegisterSessionRequest 
     request
 }
 
+/// The manifest of that id.
+pub fn example(id: &str) -> m::Manifest {
+    let head = VECTORS.lines().next().expect("the manifests");
+    let manifests: Value = serde_json::from_str(head).expect("JSON");
+    manifest(&manifests["manifests"][id]).1
+}
+
 #[tokio::test]
 async fn every_example_is_decided_as_it_says() {
     let daemon = Daemon::start().await;

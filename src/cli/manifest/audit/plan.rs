@@ -63,6 +63,7 @@ pub fn plan(
 ) -> Result<Review, Vec<Fault>> {
     let mut plan = Plan {
         draft: base.draft(),
+        old_trees: base.trees().len(),
         root,
         look,
     };
@@ -194,6 +195,8 @@ fn request(asked: &Asked, base: &Manifest, root: &AbsolutePath) -> Option<Reques
 /// A manifest that grows.
 struct Plan<'a, L> {
     draft: Draft,
+    /// How many of its trees were there before.
+    old_trees: usize,
     root: &'a AbsolutePath,
     look: &'a L,
 }
@@ -430,8 +433,21 @@ impl<L: Fn(&str) -> Found> Plan<'_, L> {
         match trees.find(|tree| tree.path == path) {
             Some(tree) if tree.access == access => {}
             Some(tree) => tree.access = TreeAccess::ReadWrite,
-            None => self.draft.trees.push(DraftTree { path, access }),
+            None => {
+                self.drop_trees(&path, access);
+                self.draft.trees.push(DraftTree { path, access });
+            }
         }
+    }
+
+    /// Trees that were added here, and that one above makes idle.
+    fn drop_trees(&mut self, above: &str, access: TreeAccess) {
+        let does_all = |tree: &DraftTree| {
+            (access.reads() || !tree.access.reads()) && (access.writes() || !tree.access.writes())
+        };
+        let mut added = self.draft.trees.split_off(self.old_trees);
+        added.retain(|tree| !covers(above, &tree.path) || !does_all(tree));
+        self.draft.trees.append(&mut added);
     }
 }
 

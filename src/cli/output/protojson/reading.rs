@@ -38,11 +38,92 @@ impl fmt::Display for Misread {
 
 type Result<T> = std::result::Result<T, Misread>;
 
-/// The message that a JSON document says.
-pub fn from_json<M: Described + Default>(json: &Json) -> Result<M> {
-    let mut bytes = Vec::new();
-    message(M::NAME, json, "", &mut bytes)?;
-    M::decode(bytes.as_slice()).map_err(|_| misread("", "is nested too deep"))
+/// The message that a JSON document says, or all that is wrong with it.
+pub fn from_json<M: Described + Default>(json: &Json) -> std::result::Result<M, Vec<Misread>> {
+    let mut to = Encoding::default();
+    to.message(M::NAME, json, "");
+    if !to.faults.is_empty() {
+        return Err(to.faults);
+    }
+    M::decode(to.bytes.as_slice()).map_err(|_| vec![misread("", "is nested too deep")])
+}
+
+/// A message in the making.
+#[derive(Default)]
+struct Encoding {
+    bytes: Vec<u8>,
+    faults: Vec<Misread>,
+}
+
+impl Encoding {
+    fn message(&mut self, name: &str, json: &Json, place: &str) {
+        let Json::Object(members) = json else {
+            self.faults.push(wrong(place, "an object", json));
+            return;
+        };
+        let descriptor = &SCHEMA.messages[name];
+        let mut seen: Vec<&FieldDescriptorProto> = Vec::with_capacity(members.len());
+        for (key, value) in members {
+            let place = match place {
+                "" => key.clone(),
+                place => format!("{place}.{key}"),
+            };
+            let Some(field) = field(descriptor, key) else {
+                self.faults.push(unknown(descriptor, &place));
+                continue;
+            };
+            if let Some(other) = seen.iter().find(|other| excludes(field, other)) {
+                let what = format!("stands beside {}: only one may", other.json_name());
+                self.faults.push(misread(&place, what));
+            }
+            seen.push(field);
+            self.put(field, value, &place);
+        }
+    }
+
+    fn put(&mut self, field: &FieldDescriptorProto, json: &Json, place: &str) {
+        if let Some(entry) = map_entry(field) {
+            let Json::Object(members) = json else {
+                self.faults.push(wrong(place, "an object", json));
+                return;
+            };
+            for (key, value) in members {
+                let name = Json::Leaf(key.as_str().into());
+                self.nested(field, |to| {
+                    to.single(&entry.field[0], &name, place);
+                    to.single(&entry.field[1], value, &format!("{place}.{key}"));
+                });
+            }
+            return;
+        }
+        if field.label() != Label::Repeated {
+            self.single(field, json, place);
+            return;
+        }
+        let Json::Array(items) = json else {
+            self.faults.push(wrong(place, "a list", json));
+            return;
+        };
+        for (at, item) in items.iter().enumerate() {
+            self.single(field, item, &format!("{place}[{at}]"));
+        }
+    }
+
+    fn single(&mut self, field: &FieldDescriptorProto, json: &Json, place: &str) {
+        if field.r#type() == Type::Message {
+            self.nested(field, |to| to.message(field.type_name(), json, place));
+        } else if let Err(misread) = scalar(field, json, place, &mut self.bytes) {
+            self.faults.push(misread);
+        }
+    }
+
+    /// A message within this one, behind its length.
+    fn nested(&mut self, field: &FieldDescriptorProto, write: impl FnOnce(&mut Self)) {
+        let mut inner = Self::default();
+        write(&mut inner);
+        delimited(field, &inner.bytes, &mut self.bytes);
+        self.faults.append(&mut inner.faults);
+    }
 }
 
 fn misread(place: &str, what: impl Into<String>) -> Misread {
@@ -63,28 +144,6 @@ fn wrong(place: &str, wanted: &str, json: &Json) -> Misread {
         Json::Leaf(_) => "null",
     };
     misread(place, format!("must be {wanted}, not {got}"))
-}
-
-fn message(name: &str, json: &Json, place: &str, out: &mut Vec<u8>) -> Result<()> {
-    let Json::Object(members) = json else {
-        return Err(wrong(place, "an object", json));
-    };
-    let descriptor = &SCHEMA.messages[name];
-    let mut seen: Vec<&FieldDescriptorProto> = Vec::with_capacity(members.len());
-    for (key, value) in members {
-        let place = match place {
-            "" => key.clone(),
-            place => format!("{place}.{key}"),
-        };
-        let field = field(descriptor, key).ok_or_else(|| unknown(descriptor, &place))?;
-        if let Some(other) = seen.iter().find(|other| excludes(field, other)) {
-            let what = format!("stands beside {}: only one may", other.json_name());
-            return Err(misread(&place, what));
-        }
-        seen.push(field);
-        put(field, value, &place, out)?;
-    }
-    Ok(())
 }
 
 fn field<'a>(descriptor: &'a DescriptorProto, key: &str) -> Option<&'a FieldDescriptorProto> {
@@ -114,38 +173,8 @@ fn excludes(field: &FieldDescriptorProto, other: &FieldDescriptorProto) -> bool 
     field.number == other.number || choice(field).is_some_and(|of| choice(other) == Some(of))
 }
 
-fn put(field: &FieldDescriptorProto, json: &Json, place: &str, out: &mut Vec<u8>) -> Result<()> {
-    if let Some(entry) = map_entry(field) {
-        let Json::Object(members) = json else {
-            return Err(wrong(place, "an object", json));
-        };
-        return members.iter().try_for_each(|(key, value)| {
-            let mut bytes = Vec::new();
-            let name = Json::Leaf(key.as_str().into());
-            single(&entry.field[0], &name, place, &mut bytes)?;
-            let place = format!("{place}.{key}");
-            single(&entry.field[1], value, &place, &mut bytes)?;
-            delimited(field, &bytes, out);
-            Ok(())
-        });
-    }
-    if field.label() != Label::Repeated {
-        return single(field, json, place, out);
-    }
-    let Json::Array(items) = json else {
-        return Err(wrong(place, "a list", json));
-    };
-    let mut items = items.iter().enumerate();
-    items.try_for_each(|(at, item)| single(field, item, &format!("{place}[{at}]"), out))
-}
-
-fn single(field: &FieldDescriptorProto, json: &Json, place: &str, out: &mut Vec<u8>) -> Result<()> {
+fn scalar(field: &FieldDescriptorProto, json: &Json, place: &str, out: &mut Vec<u8>) -> Result<()> {
     match field.r#type() {
-        Type::Message => {
-            let mut bytes = Vec::new();
-            message(field.type_name(), json, place, &mut bytes)?;
-            delimited(field, &bytes, out);
-        }
         Type::String => delimited(field, text(json, place, "text")?.as_bytes(), out),
         Type::Bytes => delimited(field, &hex(json, place)?, out),
         Type::Bool => match json {

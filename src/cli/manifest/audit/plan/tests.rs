@@ -137,6 +137,91 @@ fn what_is_made_needs_a_tree_and_one_that_is_read_back_needs_more() {
 }
 
 #[test]
+fn a_tree_above_takes_the_place_of_those_that_were_added_below_it() {
+    let review = all(&[
+        ("write", "/w/new/deep/x"),
+        ("write", "/w/newer/x"),
+        ("write", "/w/new/x"),
+        ("write", "/w/new/y/z"),
+    ]);
+    let write = |path| (path, TreeAccess::Write);
+    assert_eq!(
+        trees(&review),
+        [write("made"), write("new"), write("newer")]
+    );
+    // One that can do more stays, and so does one that was there before.
+    let review = all(&[
+        ("write", "/w/new/deep/x"),
+        ("read", "/w/new/deep/x"),
+        ("mkdir", "/w/new"),
+        ("mkdir", "/w/made/deep"),
+    ]);
+    let both = ("new/deep", TreeAccess::ReadWrite);
+    let kept = [write("made"), write("new"), both];
+    assert_eq!(
+        trees(&review),
+        kept,
+        "reads come after writes: {:?}",
+        review.open
+    );
+}
+
+#[test]
+fn a_rename_may_write_both_of_its_paths() {
+    let review = all(&[
+        ("rename", "/w/src/a.rs -> /w/src/b.rs"),
+        ("rename", "/w/new/a -> /w/b"),
+    ]);
+    assert_eq!(access(&review, "src/a.rs"), Some(Access::ReadWrite));
+    assert_eq!(access(&review, "src/b.rs"), Some(Access::ReadWrite));
+    let write = |path| (path, TreeAccess::Write);
+    assert_eq!(trees(&review), [write("b"), write("made"), write("new")]);
+    assert_eq!(review.open, [""; 0]);
+}
+
+#[test]
+fn a_file_that_is_looked_at_is_listed_and_a_redirection_is_a_read_or_a_write() {
+    let review = all(&[
+        ("stat", "/w/src/a.rs"),
+        ("command", "wc < src/b.rs >> new/log 2> /dev/null"),
+    ]);
+    assert_eq!(access(&review, "src/a.rs"), Some(Access::Read));
+    assert_eq!(access(&review, "src/b.rs"), Some(Access::Read));
+    assert!(trees(&review).contains(&("new", TreeAccess::Write)));
+    for class in [ToolClass::ListFiles, ToolClass::Execute, ToolClass::Write] {
+        assert!(review.manifest.tools().has(class), "{class:?}");
+    }
+    assert_eq!(review.open, [""; 0]);
+}
+
+#[test]
+fn nothing_is_taken_away_and_nothing_asked_is_nothing_added() {
+    let review = all(&[]);
+    assert_eq!((&review.manifest, review.open.len()), (&base(), 0));
+    let review = all(&[("read", "/w/src/a.rs"), ("git", "git status")]);
+    for entry in base().entries() {
+        assert_eq!(review.manifest.entry(entry.path.as_str()).unwrap().1, entry);
+    }
+}
+
+#[test]
+fn words_with_a_meaning_to_a_shell_are_words_of_one_rule() {
+    let review = all(&[
+        ("command", "echo 'x; rm -rf /' '$HOME'"),
+        ("git", "git log '--format=%h %s'"),
+    ]);
+    let rules: Vec<String> = review.manifest.commands().iter().map(words::rule).collect();
+    assert_eq!(
+        rules,
+        [
+            "echo \"x; rm -rf /\" \"$HOME\"",
+            "git log \"--format=%h %s\""
+        ]
+    );
+    assert_eq!(review.open, [""; 0]);
+}
+
+#[test]
 fn a_directory_is_opened_only_if_nothing_below_it_is() {
     let review = all(&[
         ("list", "/w/src"),

@@ -67,7 +67,7 @@ fn everything() -> Manifest {
     }
 }
 
-fn read(text: &str) -> Result<Manifest, Misread> {
+fn read(text: &str) -> Result<Manifest, Vec<Misread>> {
     let json: Json = serde_json::from_str(text).unwrap();
     from_json(&json)
 }
@@ -125,8 +125,32 @@ fn whatever_does_not_fit_is_refused_at_its_place() {
         ),
     ] {
         let misread = read(text).unwrap_err();
-        assert_eq!(misread.place, place, "{text}: {misread}");
+        assert_eq!(misread.len(), 1, "{text}: {misread:?}");
+        assert_eq!(misread[0].place, place, "{text}: {misread:?}");
     }
+}
+
+#[test]
+fn all_that_does_not_fit_is_told_at_once() {
+    let text = r#"{"ids": 1, "manifestId": 1, "entries": [{"acces": 1, "hash": "zz"}, 7],
+        "tools": ["READ", "FLY"], "trees": {},
+        "commands": [{"arguments": [{"literal": 1, "text": {}}]}]}"#;
+    let misread = read(text).unwrap_err();
+    let places: Vec<&str> = misread.iter().map(|it| it.place.as_str()).collect();
+    assert_eq!(
+        places,
+        [
+            "ids",
+            "manifestId",
+            "entries[0].acces",
+            "entries[0].hash",
+            "entries[1]",
+            "tools[1]",
+            "trees",
+            "commands[0].arguments[0].literal",
+            "commands[0].arguments[0].text",
+        ]
+    );
 }
 
 #[test]
