@@ -29,7 +29,7 @@ enum Agent {
 
 /// Answer a hook of an agent.
 #[derive(Debug, Args)]
-#[command(after_help = "In the agent's settings, for every tool:
+#[command(after_help = "Example, in the settings of the agent and for every tool:
   {\"hooks\": {\"PreToolUse\": [{\"matcher\": \"*\", \"hooks\": [
     {\"type\": \"command\", \"command\": \"episodectl check hook --for claude-code\"}]}]}}
 

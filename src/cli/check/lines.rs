@@ -238,7 +238,7 @@ mod tests {
             (r#"{"exec":{"path":"a"}}"#, "unknown variant"),
             (r#"{"read":{"path":"a","hash":"zz"}}"#, ""),
             (r#"{"command":{}}"#, "either argv or line"),
-            (r#"{"network":{"host":"h","port":70000}}"#, "65535"),
+            (r#"{"network":{"host":"h","port":70000}}"#, "expected u16"),
             ("nonsense", "expected"),
         ] {
             let error = parse(text).unwrap_err();

@@ -14,6 +14,7 @@ use crate::proto::manifest::Words;
 #[derive(Debug, Subcommand)]
 pub(super) enum Tool {
     /// Read a file
+    #[command(after_help = "Example:\n  episodectl check read src/main.rs")]
     Read {
         path: String,
         /// BLAKE3 of the content at hand (64 hexadecimal digits)
@@ -21,10 +22,13 @@ pub(super) enum Tool {
         hash: Option<Bytes>,
     },
     /// Look at a file or directory without its content
+    #[command(after_help = "Example:\n  episodectl check stat src")]
     Stat { path: String },
     /// List a directory
+    #[command(after_help = "Example:\n  episodectl check list src")]
     List { path: String },
     /// Search in a file, or in all below a directory
+    #[command(after_help = "Example:\n  episodectl check search src --recursive")]
     Search {
         scope: String,
         /// In all below a directory
@@ -32,27 +36,40 @@ pub(super) enum Tool {
         recursive: bool,
     },
     /// Create or overwrite a file
+    #[command(after_help = "Example:\n  episodectl check write out/report.md")]
     Write { path: String },
     /// Change a file
+    #[command(after_help = "Example:\n  episodectl check edit src/main.rs")]
     Edit { path: String },
     /// Delete a file or directory
+    #[command(after_help = "Example:\n  episodectl check delete out/report.md")]
     Delete { path: String },
     /// Make a directory
+    #[command(after_help = "Example:\n  episodectl check mkdir out/new")]
     Mkdir { path: String },
     /// Rename a file or directory
+    #[command(after_help = "Example:\n  episodectl check rename out/a out/b")]
     Rename { from: String, to: String },
     /// Run a command
+    #[command(after_help = "Example:\n  episodectl check exec -- cargo test --release")]
     Exec(Exec),
     /// Run git
+    #[command(after_help = "Example:\n  episodectl check git -- status --short")]
     Git(Git),
     /// Talk to a host
+    #[command(after_help = "Example:\n  episodectl check network example.org 443")]
     Network { host: String, port: u16 },
     /// Call a tool of a server, as those of MCP
-    #[command(name = "tool")]
+    #[command(
+        name = "tool",
+        after_help = "Example:\n  episodectl check tool github list_issues"
+    )]
     Call { server: String, name: String },
     /// Ask a model
+    #[command(after_help = "Example:\n  episodectl check inference small")]
     Inference { model: String },
     /// Use an artifact
+    #[command(after_help = "Example:\n  episodectl check artifact report")]
     Artifact { name: String },
 }
 
