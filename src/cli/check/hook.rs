@@ -29,11 +29,13 @@ enum Agent {
 
 /// Answer a hook of an agent.
 #[derive(Debug, Args)]
-#[command(after_help = "Example, in the settings of the agent and for every tool:
+#[command(
+    after_help = "Example, in the settings of the agent and for every tool:
   {\"hooks\": {\"PreToolUse\": [{\"matcher\": \"*\", \"hooks\": [
     {\"type\": \"command\", \"command\": \"episodectl check hook --for claude-code\"}]}]}}
 
-Exit: 0 the tool may be used; 2 it may not, and stderr says why. What cannot be read is denied.")]
+Exit: 0 the tool may be used; 2 it may not, and stderr says why. What cannot be read is denied."
+)]
 pub(super) struct Hook {
     /// Whose hook it is
     #[arg(long = "for", value_enum)]

@@ -37,7 +37,7 @@ use crate::proto::manifests::shown_tree;
 #[command(
     long_about = "Make a manifest of a directory's files.
 
-Without patterns every file is listed that git does not ignore; hidden ones too, but for .git. \
+Without patterns every file is listed that no .gitignore ignores; hidden ones too, but for .git. \
 Symlinks, special files and files over 64 MiB are left out, and what is left out is told on \
 stderr. Patterns are written as in .gitignore: `src` is all below every src, `/src/*.rs` begins \
 at the root. The manifest goes to stdout as JSON; with --out or --put its hash does.",

@@ -24,6 +24,9 @@ const CHUNK: usize = 256 << 10;
 /// Results on their way to the thread that collects them.
 const QUEUE: usize = 1024;
 
+/// Width of the bar on a terminal, in characters.
+const BAR: usize = 40;
+
 /// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Content {
@@ -141,7 +144,12 @@ impl Progress {
         let percent = self.done * 100 / self.total;
         if self.is_shown && self.percent != Some(percent) {
             self.percent = Some(percent);
-            let _ = write!(io::stderr(), "\r{percent:3} % of {} files", self.total);
+            let bar = "#".repeat(percent * BAR / 100);
+            let total = self.total;
+            let _ = write!(
+                io::stderr(),
+                "\r[{bar:BAR$}] {percent:3} % of {total} files"
+            );
         }
     }
 

@@ -52,10 +52,17 @@ impl Search<'_> {
 
     fn walked_files(&self, left: &mut LeftOut) -> Vec<String> {
         let trees: HashSet<PathBuf> = self.tree_paths().collect();
+        // Outside of a repository the root's own `.gitignore` files count, and none
+        // of what lies above; inside, those up to its top. The user's own are not
+        // asked: they would make another manifest for every user.
+        let has_git = |directory: &Path| directory.join(GIT).exists();
+        let in_repository = self.root.ancestors().any(has_git);
         let walk = WalkBuilder::new(self.root)
             .hidden(false)
             .ignore(false)
-            .require_git(false)
+            .git_global(false)
+            .require_git(in_repository)
+            .parents(in_repository)
             .filter_entry(move |entry| !is_git(entry) && !trees.contains(entry.path()))
             .build();
         let mut found = Vec::new();

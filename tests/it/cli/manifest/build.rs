@@ -103,6 +103,35 @@ async fn all_is_listed_that_git_does_not_ignore_and_the_rest_is_told_by_director
 }
 
 #[tokio::test]
+async fn what_is_ignored_is_said_by_the_files_of_the_repository_and_by_nothing_around_it() {
+    let (ctl, project) = (alone(), Project::rust());
+    // Above the root or the repository, and the user's own.
+    project.put(".gitignore", "*\n");
+    project.put("home/.config/git/ignore", "*.rs\n");
+    let build = async |root: &str| {
+        let mut command = ctl.command(&["manifest", "build", "--root", root]);
+        command.env("HOME", project.path("home"));
+        let done = done(command.current_dir(project.path("."))).await;
+        assert_eq!(done.code, Some(0), "{done:?}");
+        let manifest = parsed(&done.stdout);
+        paths(&manifest).join(" ")
+    };
+    const ALL: &str = "Cargo.toml docs/guide.md src/lib.rs src/main.rs";
+    assert_eq!(build("w").await, ALL);
+    project.git(&["init", "-q"]);
+    assert_eq!(build("w").await, ALL);
+    // Below the top of a repository its files count up to there.
+    project.put("w/.gitignore", "lib.rs\n");
+    assert_eq!(build("w/src").await, "main.rs");
+    project.put("w/.git/info/exclude", "main.rs\n");
+    assert_eq!(build("w").await, ".gitignore Cargo.toml docs/guide.md");
+    // A worktree's .git is a file.
+    fs::remove_dir_all(project.path("w/.git")).unwrap();
+    project.put("w/.git", "gitdir: elsewhere\n");
+    assert_eq!(build("w/src").await, "main.rs");
+}
+
+#[tokio::test]
 async fn what_git_tracks_is_what_is_in_its_index() {
     let (ctl, project) = (alone(), Project::rust());
     let refused = project
@@ -594,6 +623,14 @@ async fn how_far_it_is_is_shown_on_a_terminal_only() {
     script.args(["-qec", line, "/dev/null"]);
     let shown = done(script.current_dir(project.path("."))).await;
     assert_eq!(shown.code, Some(0), "{shown:?}");
-    assert!(shown.stdout.contains("\r 25 % of 4 files"), "{shown:?}");
-    assert!(shown.stdout.contains("\r100 % of 4 files\r\n"), "{shown:?}");
+    assert!(
+        shown
+            .stdout
+            .contains("\r[##########                              ]  25 % of 4 files"),
+        "{shown:?}"
+    );
+    assert!(
+        shown.stdout.contains("##] 100 % of 4 files\r\n"),
+        "{shown:?}"
+    );
 }
