@@ -102,7 +102,8 @@ pub fn plan(
     let manifest = plan.draft.build(usize::MAX)?;
     for (one, request) in &requests {
         if let Err(why) = decided(&manifest, root, request) {
-            open.push(format!("{}: {why}", said(one)));
+            let obstacle = obstacle(request, root, look).unwrap_or_default();
+            open.push(format!("{}: {why}{obstacle}", said(one)));
         }
     }
     let mut seen = BTreeSet::new();
@@ -124,6 +125,36 @@ fn decided(manifest: &Manifest, root: &AbsolutePath, request: &Request) -> Resul
         Ok(_) => Ok(()),
         Err(denied) if denied.detail.is_empty() => Err(denied.reason.code().to_owned()),
         Err(denied) => Err(format!("{}, {}", denied.reason.code(), denied.detail)),
+    }
+}
+
+/// What there is about a path that no manifest can help with.
+fn obstacle(
+    request: &Request,
+    root: &AbsolutePath,
+    look: &impl Fn(&str) -> Found,
+) -> Option<&'static str> {
+    let (Request::Read { path, .. }
+    | Request::Stat(path)
+    | Request::List(path)
+    | Request::Search { scope: path, .. }
+    | Request::Write(path)
+    | Request::Edit(path)
+    | Request::Delete(path)
+    | Request::MakeDirectory(path)) = request
+    else {
+        return None;
+    };
+    let path = root.join(path).ok()?;
+    let Some(path) = path.below(root) else {
+        return Some(" (outside of the root)");
+    };
+    match look(path) {
+        _ if path.is_empty() => Some(" (the root itself)"),
+        Found::Missing => Some(" (nothing is there now)"),
+        Found::Refused(Why::Symlink) => Some(" (behind a symlink)"),
+        Found::Refused(_) => Some(" (no file that can be listed)"),
+        Found::File(_) | Found::Directory => None,
     }
 }
 

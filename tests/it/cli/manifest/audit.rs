@@ -1,5 +1,6 @@
 //! `manifest from-audit`: from what was denied to what would have allowed it.
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use serde_json::Value;
@@ -148,8 +149,12 @@ async fn what_cannot_be_allowed_is_told_for_review() {
     let daemon = Daemon::start().await;
     let (ctl, project) = (Ctl::new(daemon.dirs()), Project::rust());
     let handle = audited(&daemon, &ctl, &project).await;
-    let requests: [&[&str]; 4] = [
+    symlink("docs", project.path("w/link")).unwrap();
+    symlink("Cargo.toml", project.path("w/other.toml")).unwrap();
+    let requests: [&[&str]; 6] = [
         &["read", "/etc/passwd"],
+        &["read", "link/guide.md"],
+        &["read", "other.toml"],
         &["read", "src/nothing.rs"],
         &["write", "/etc/x"],
         &["exec", "--line", "echo $HOME"],
@@ -165,8 +170,12 @@ async fn what_cannot_be_allowed_is_told_for_review() {
     assert!(manifest.get("entries").is_none() && manifest.get("commands").is_none());
     let root = project.text("w");
     for line in [
-        "not allowed by it: read /etc/passwd: CONTEXT_MISS",
-        &format!("not allowed by it: read {root}/src/nothing.rs: CONTEXT_MISS"),
+        "not allowed by it: read /etc/passwd: CONTEXT_MISS (outside of the root)",
+        &format!(
+            "not allowed by it: read {root}/src/nothing.rs: CONTEXT_MISS (nothing is there now)"
+        ),
+        &format!("not allowed by it: read {root}/link/guide.md: CONTEXT_MISS (behind a symlink)"),
+        &format!("not allowed by it: read {root}/other.toml: CONTEXT_MISS (behind a symlink)"),
         "not allowed by it: write /etc/x: WRITE_PATH_NOT_ALLOWED",
         "not allowed by it: command echo $HOME: COMMAND_NOT_ALLOWED, ",
     ] {

@@ -280,6 +280,17 @@ fn what_no_manifest_can_allow_is_told() {
         assert_eq!(left.len(), 2, "{kind} {subject}");
         assert!(review.manifest.commands().is_empty(), "{kind} {subject}");
     }
+    for (kind, subject, why) in [
+        ("read", "/etc/passwd", "CONTEXT_MISS (outside of the root)"),
+        ("read", "/w/nowhere", "CONTEXT_MISS (nothing is there now)"),
+        ("read", "/w/link", "CONTEXT_MISS (behind a symlink)"),
+        ("search", "/w", "CONTEXT_MISS (the root itself)"),
+        ("read", "/w/src", "CONTEXT_MISS"),
+        ("tool", "nothing", "the record does not say it whole"),
+    ] {
+        let open = all(&[(kind, subject)]).open;
+        assert_eq!(open, [format!("{kind} {subject}: {why}")]);
+    }
     let mut many = asked("read", "/w/src/a.rs", "");
     many.count = 5;
     assert_eq!(planned(&[many]).open.len(), 1);
