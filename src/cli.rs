@@ -100,6 +100,7 @@ enum Command {
     /// Copy the registry of the running daemon
     Backup(backup::Backup),
     /// Print all sessions and events as JSON lines
+    #[command(long_about = export::LONG)]
     Export(export::Export),
     /// Print a shell's completions
     Completions(manual::Completions),

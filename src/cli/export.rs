@@ -10,14 +10,15 @@ use super::output::{Format, Printer, note};
 use super::session::{EventPages, Pages};
 use crate::proto::session::{EventFilter, SessionFilter};
 
+/// What it does, at length; given where the command is listed, whose one line would
+/// else take its place.
+pub const LONG: &str = "Print all sessions in registration order, then all events, newest first, \
+as JSON lines: {\"session\": …} and {\"event\": …}.";
+
 /// Print all sessions and events as JSON lines.
 #[derive(Debug, Args)]
-#[command(
-    long_about = "Print all sessions in registration order, then all events, newest first, \
-as JSON lines: {\"session\": …} and {\"event\": …}.",
-    after_help = "Example:
-  episodectl export > sessions.jsonl"
-)]
+#[command(after_help = "Example:
+  episodectl export > sessions.jsonl")]
 pub struct Export {}
 
 impl Export {

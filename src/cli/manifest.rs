@@ -25,6 +25,7 @@ mod words;
 #[derive(Debug, Subcommand)]
 pub enum ManifestCommand {
     /// Make a manifest of a directory's files
+    #[command(long_about = build::LONG)]
     Build(Box<build::Build>),
     /// Look for what is allowed and probably not meant
     Lint(lint::Lint),
@@ -33,10 +34,12 @@ pub enum ManifestCommand {
     /// Compare two manifests; exit 1 if they differ
     Diff(diff::Diff),
     /// Decide example requests; exit 1 if one is not decided as it says
+    #[command(long_about = test::LONG)]
     Test(test::Test),
     /// List the presets of command rules, or print one
     Presets(presets::Presets),
     /// Make the manifest that would have allowed what a session was denied
+    #[command(long_about = audit::LONG)]
     FromAudit(audit::FromAudit),
 }
 

@@ -31,6 +31,25 @@ fn every_help_has_an_example() {
 }
 
 #[test]
+fn what_a_command_says_at_length_is_in_its_help() {
+    let long = |path: &[&str]| {
+        let mut command = Cli::command();
+        for name in path {
+            command = command.find_subcommand(name).expect("it is there").clone();
+        }
+        command.render_long_help().to_string()
+    };
+    for (path, says) in [
+        (&["manifest", "build"][..], "written as in .gitignore"),
+        (&["manifest", "test"], "rename {from, to}"),
+        (&["manifest", "from-audit"], "mode AUDIT"),
+        (&["export"], "registration order"),
+    ] {
+        assert!(long(path).contains(says), "{path:?}");
+    }
+}
+
+#[test]
 fn no_option_takes_a_credential() {
     every_command(&Cli::command(), &mut |command| {
         for option in command

@@ -24,20 +24,22 @@ use crate::proto::session::{EventFilter, EventKind, Firewall, GetSessionRequest}
 
 mod plan;
 
-/// Make the manifest that would have allowed what a session was denied.
-#[derive(Debug, Args)]
-#[command(
-    long_about = "Make the smallest manifest that would have allowed what a session was denied: \
+/// What it does, at length; given where the command is listed, whose one line would
+/// else take its place.
+pub const LONG: &str =
+    "Make the smallest manifest that would have allowed what a session was denied: \
 that of the session, with what it missed. It is meant for a session in mode AUDIT, which was \
 refused nothing.
 
 What was read is listed with the content it has now; what was written may be written, by its file \
 if there is one, else by its directory; a command becomes a rule of the very same words. What was \
 added, and what cannot be allowed by a manifest, is told on stderr: review it. A denial is in the \
-record a second or two after it happened, and of a session the first 200.",
-    after_help = "Example:
-  episodectl manifest from-audit --session s-17 --out m.json && episodectl manifest lint m.json"
-)]
+record a second or two after it happened, and of a session the first 200.";
+
+/// Make the manifest that would have allowed what a session was denied.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  episodectl manifest from-audit --session s-17 --out m.json && episodectl manifest lint m.json")]
 pub struct FromAudit {
     /// The session, live or ended
     #[arg(long, value_name = "ID")]

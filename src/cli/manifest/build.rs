@@ -32,21 +32,22 @@ use crate::proto::firewall::PutManifestResponse;
 use crate::proto::manifest as pb;
 use crate::proto::manifests::shown_tree;
 
-/// Make a manifest of a directory's files.
-#[derive(Debug, Args)]
-#[command(
-    long_about = "Make a manifest of a directory's files.
+/// What it does, at length; given where the command is listed, whose one line would
+/// else take its place.
+pub const LONG: &str = "Make a manifest of a directory's files.
 
 Without patterns every file is listed that no .gitignore ignores; hidden ones too, but for .git. \
 Symlinks, special files and files over 64 MiB are left out, and what is left out is told on \
 stderr. Patterns are written as in .gitignore: `src` is all below every src, `/src/*.rs` begins \
-at the root. The manifest goes to stdout as JSON; with --out or --put its hash does.",
-    after_help = "Examples:
+at the root. The manifest goes to stdout as JSON; with --out or --put its hash does.";
+
+/// Make a manifest of a directory's files.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
   episodectl manifest build --root . --edit src --edit Cargo.toml --tree target=rw \\
       --preset rust --preset git-read --out m.json
   episodectl manifest build --root . --tracked --edit src --put
-  episodectl manifest build --root . 'docs/**/*.md' --zoom README.md > m.json"
-)]
+  episodectl manifest build --root . 'docs/**/*.md' --zoom README.md > m.json")]
 pub struct Build {
     /// The directory
     #[arg(long, value_name = "DIR")]

@@ -19,25 +19,26 @@ use crate::firewall::decide::{Decision, Scope, decide};
 use crate::firewall::manifest::Manifest;
 use crate::firewall::path::AbsolutePath;
 
-/// Decide example requests; exit 1 if one is not decided as it says.
-#[derive(Debug, Args)]
-#[command(
-    long_about = "Decide example requests; exit 1 if one is not decided as it says.
+/// What it does, at length; given where the command is listed, whose one line would
+/// else take its place.
+pub const LONG: &str = "Decide example requests; exit 1 if one is not decided as it says.
 
 A case is a line of JSON: name, request, verdict (ALLOW or DENY), and if it matters reason and \
 judged, the path in its normal form. Requests: read {path, hash}, stat, list, write, edit, delete, \
 mkdir {path}, search {scope, recursive}, rename {from, to}, command {argv | string, cwd, env}, \
 git {arguments}, network {host, port}, tool {server, name}, inference {model}, artifact {name}. \
 A case with a manifest is for the one of that id, and passed over for another; with a mode \
-(hard_fail, soft_fail, audit) and ends_session it says whether the denial ends the session.",
-    after_help = "Example:
+(hard_fail, soft_fail, audit) and ends_session it says whether the denial ends the session.";
+
+/// Decide example requests; exit 1 if one is not decided as it says.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
   episodectl manifest test m.json cases.jsonl
 where cases.jsonl has lines such as
   {\"name\": \"tests run\", \"request\": {\"command\": {\"argv\": [\"cargo\", \"test\"]}}, \"verdict\": \"ALLOW\"}
   {\"name\": \"no keys\", \"request\": {\"read\": {\"path\": \"/etc/shadow\"}}, \"verdict\": \"DENY\",
    \"reason\": \"CONTEXT_MISS\"}
-each on one line"
-)]
+each on one line")]
 pub struct Test {
     /// The manifest; - for stdin
     file: PathBuf,
