@@ -20,7 +20,7 @@ use crate::cli::session::EventPages;
 use crate::client::Client;
 use crate::firewall::path::AbsolutePath;
 use crate::proto::firewall::get_manifest_request::Of;
-use crate::proto::session::{EventFilter, EventKind, Firewall, GetSessionRequest};
+use crate::proto::session::{EventFilter, EventKind, Firewall, FirewallMode, GetSessionRequest};
 
 mod plan;
 
@@ -58,6 +58,13 @@ impl FromAudit {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.operator().await?;
         let firewall = firewall(&client, &self.session).await?;
+        if firewall.mode() != FirewallMode::Audit {
+            let session = &self.session;
+            note(format_args!(
+                "session {session} is not in mode AUDIT: what it would have done after a denial \
+                 is not in its record"
+            ));
+        }
         let base = show::stored(&client, Of::ManifestHash(firewall.manifest_hash.clone())).await?;
         let asked = denials(client, self.session).await?;
         let root = self.root.unwrap_or_else(|| host_root(&firewall));

@@ -88,6 +88,7 @@ async fn what_an_audit_session_did_is_allowed_by_it_and_nothing_else() {
     let made = from_audit(&project, &ctl, &["--out", "m.json"]).await;
     assert_eq!(made.code, Some(0), "{made:?}");
     assert!(!made.stderr.contains("not allowed by it"), "{made:?}");
+    assert!(!made.stderr.contains("not in mode AUDIT"), "{made:?}");
     let manifest = project.read("m.json");
     assert_eq!(
         entries(&manifest),
@@ -204,6 +205,19 @@ async fn the_files_may_lie_elsewhere_by_now() {
     let out = Path::new("nowhere/m.json").to_str().unwrap();
     let refused = from_audit(&project, &ctl, &["--root", "moved", "--out", out]).await;
     assert_eq!(refused.code, Some(73), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_session_that_was_refused_something_is_said_to_be_one() {
+    let daemon = Daemon::start().await;
+    let (ctl, project) = (Ctl::new(daemon.dirs()), Project::rust());
+    project.build(&ctl, &["no-file"]).await;
+    let handle = session(&daemon, &project, "audit", "--consume").await;
+    check(&ctl, &handle, &["read", "src/main.rs"]).await;
+    recorded(&ctl, "audit", 1).await;
+    let made = from_audit(&project, &ctl, &[]).await;
+    assert!(made.stderr.contains("is not in mode AUDIT"), "{made:?}");
+    assert_eq!(entries(&parsed(&made.stdout)), [("src/main.rs", "READ")]);
 }
 
 #[tokio::test]
