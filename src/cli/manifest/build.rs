@@ -260,18 +260,19 @@ impl Build {
 
 /// Tells the warnings, those that say the same on one line.
 fn tell(warnings: Vec<Warning>) {
-    let mut lines: Vec<Warning> = Vec::new();
+    let mut lines: Vec<(Warning, Vec<String>)> = Vec::new();
     for warning in warnings {
-        match lines.iter_mut().find(|line| line.what == warning.what) {
-            Some(line) => {
-                line.field.push_str(", ");
-                line.field.push_str(&warning.field);
-            }
-            None => lines.push(warning),
+        match lines.iter_mut().find(|(it, _)| it.what == warning.what) {
+            Some((_, others)) => others.push(warning.field),
+            None => lines.push((warning, Vec::new())),
         }
     }
-    for line in lines {
-        note(clean(&format!("warning: {line}")));
+    for (warning, others) in lines {
+        let others = match others.len() {
+            0 => String::new(),
+            _ => format!("; so do {}", others.join(", ")),
+        };
+        note(clean(&format!("warning: {warning}{others}")));
     }
 }
 

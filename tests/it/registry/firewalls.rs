@@ -26,7 +26,11 @@ use crate::harness::within;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
+/// A minute less.
+const ALMOST_AN_HOUR: Duration = Duration::from_mins(59);
 const DAY: Duration = Duration::from_hours(24);
+/// An hour and a second less.
+const ALMOST_A_DAY: Duration = Duration::from_secs(23 * 3600 - 1);
 
 fn manifest(name: &str) -> Arc<Manifest> {
     let entry = DraftEntry {
@@ -116,7 +120,7 @@ async fn a_manifest_is_dropped_an_hour_after_its_last_session() {
     consuming(&registry, "s", &used).await;
     let put = PutManifest(Arc::clone(&unused));
     assert!(registry.call(put).await.expect("it is stored"));
-    pass(&registry, HOUR - MINUTE).await;
+    pass(&registry, ALMOST_AN_HOUR).await;
     assert!(registry.sessions.manifest(&unused.hash()).is_some());
     pass(&registry, MINUTE).await;
     assert!(registry.sessions.manifest(&unused.hash()).is_none());
@@ -129,10 +133,10 @@ async fn a_manifest_is_dropped_an_hour_after_its_last_session() {
     registry.terminate("s").await.expect("it ends");
     pass(&registry, 5 * MINUTE).await;
     assert!(registry.get("s").is_none(), "its record is gone");
-    pass(&registry, HOUR - MINUTE).await;
+    pass(&registry, ALMOST_AN_HOUR).await;
     assert!(registry.sessions.manifest(&used.hash()).is_some());
     let registry = registry.restart();
-    pass(&registry, HOUR - MINUTE).await;
+    pass(&registry, ALMOST_AN_HOUR).await;
     let kept = registry.sessions.manifest(&used.hash());
     assert!(kept.is_some(), "a restart begins its hour anew");
     pass(&registry, MINUTE).await;
@@ -149,7 +153,7 @@ async fn what_can_still_be_answered_keeps_its_manifest_and_expires_after_a_day()
     let asked = missed(&registry, "s").await;
     pass(&registry, HOUR).await;
     assert!(registry.get("s").is_none(), "its record is gone");
-    pass(&registry, DAY - HOUR - SECOND).await;
+    pass(&registry, ALMOST_A_DAY).await;
     assert!(registry.sessions.manifest(&manifest.hash()).is_some());
     let found = registry.sessions.refinement(asked.id).expect("it is known");
     assert_eq!(found.state, RefinementState::Pending);
@@ -192,7 +196,7 @@ async fn a_refinement_expires_with_the_deadline_of_its_session() {
         })
         .await;
     let asked = missed(&registry, "s").await;
-    registry.clock.advance(30 * MINUTE - SECOND);
+    registry.clock.advance(Duration::from_secs(30 * 60 - 1));
     assert!(asked.is_open(registry.sessions.now()));
     registry.clock.advance(SECOND);
     let decline = Decline {

@@ -116,10 +116,10 @@ async fn what_is_ignored_is_said_by_the_files_of_the_repository_and_by_nothing_a
         let manifest = parsed(&done.stdout);
         paths(&manifest).join(" ")
     };
-    const ALL: &str = "Cargo.toml docs/guide.md src/lib.rs src/main.rs";
-    assert_eq!(build("w").await, ALL);
+    let all = "Cargo.toml docs/guide.md src/lib.rs src/main.rs";
+    assert_eq!(build("w").await, all);
     project.git(&["init", "-q"]);
-    assert_eq!(build("w").await, ALL);
+    assert_eq!(build("w").await, all);
     // Below the top of a repository its files count up to there.
     project.put("w/.gitignore", "lib.rs\n");
     assert_eq!(build("w/src").await, "main.rs");
@@ -449,6 +449,8 @@ async fn a_preset_allows_the_common_commands_of_its_tool_and_no_dangerous_one() 
             .await;
         let warned = told.contains("runs code from the workspace");
         assert_eq!(warned, preset != "git-read", "{told}");
+        let by_cargo = "what cargo finds there decides; so do commands[1], commands[2]";
+        assert_eq!(told.contains(by_cargo), preset == "rust", "{told}");
     }
     let both = [
         "--preset", "rust", "--preset", "git-read", "--preset", "rust",
