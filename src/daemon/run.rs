@@ -7,7 +7,6 @@
 //! ```
 
 use std::{
-    num::NonZero,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -62,10 +61,6 @@ const DRAIN_MARGIN: Duration = Duration::from_millis(1500);
 /// A timer that always runs. Without one, each call that waits would set the
 /// runtime's next wake-up and so interrupt its own thread's wait for the sockets.
 const PULSE: Duration = Duration::from_secs(1);
-
-/// One worker may commit, which takes as long as the disk does: another looks after
-/// the sockets.
-const LEAST_WORKERS: usize = 2;
 
 /// Why the daemon did not come to serve, or stopped.
 struct Failure {
@@ -133,11 +128,7 @@ fn start(args: &Args, env: &Env, config: Config, telemetry: &Telemetry) -> Resul
         let aside = aside.map_err(|error| Failure::new(EXIT_BAD_DATA, error))?;
         info!(from = %backup.display(), replaced = ?aside, "registry restored");
     }
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.max(LEAST_WORKERS))
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Runtime::new();
     let runtime = runtime.map_err(|error| Failure::new(EXIT_UNAVAILABLE, error))?;
     let listeners = {
         let _in_runtime = runtime.enter();

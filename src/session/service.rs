@@ -18,8 +18,9 @@ use std::{
 
 use parking_lot::RwLock;
 use tokio::{
-    runtime::Handle as Runtime,
+    runtime::{Handle as Runtime, RuntimeFlavor},
     sync::{oneshot, watch},
+    task::block_in_place,
 };
 
 use crate::{
@@ -232,19 +233,25 @@ impl Sessions {
         answer.await.unwrap_or(Err(CallError::Stopping))
     }
 
-    /// Has a call committed on this thread; gives it back if the seat is not free
-    /// for it. In a task of its own: who waits is answered at the deadline of the
-    /// call even if the store is stuck.
+    /// Has a call committed at once; gives it back if the seat is not free for it.
+    /// In a task of its own, whose thread has nothing else to look after: who waits
+    /// is answered at the deadline of the call, even if the store is stuck.
     fn commit_here(&self, job: Box<dyn Job>) -> Option<Box<dyn Job>> {
-        let runtime = Runtime::try_current().ok();
-        let seat = &self.shared.seat;
-        let sitting = runtime.as_ref().and_then(|runtime| seat.take(runtime));
-        let (Some(runtime), Some(sitting)) = (runtime, sitting) else {
+        let Ok(runtime) = Runtime::try_current() else {
             return Some(job);
         };
+        let Some(sitting) = self.shared.seat.take() else {
+            return Some(job);
+        };
+        let has_others = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
         let queue = self.shared.queue.clone();
         runtime.spawn(async move {
-            if sitting.commit(job) {
+            let is_wanted = if has_others {
+                block_in_place(|| sitting.commit(job))
+            } else {
+                sitting.commit(job)
+            };
+            if is_wanted {
                 // If the queue is full, the thread is awake.
                 let _ = queue.try_send(Message::Wake);
             }

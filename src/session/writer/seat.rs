@@ -6,25 +6,19 @@
 //! back takes two switches of threads, which is more than deciding it. Whatever
 //! takes long (many sessions, checkpoints, upkeep) is left to the thread.
 //!
-//! While the disk is slow all of it is left to the thread: a worker of the runtime
-//! that sits here looks after nothing else for as long as its commit takes. The
-//! other workers do, once one of them is awake, and the writer's thread sees to
-//! that: nobody but itself may sit here unless it looks every few milliseconds.
+//! A worker of the runtime that sits here hands all else that it has to do to
+//! another thread first: sockets and timers are looked after however long the
+//! commit takes. While the disk is slow all of it is left to the thread.
 //!
 //! A commit whose outcome is unknown, or a panic, leaves the seat empty for good;
 //! the thread then ends, and with it the process.
 
-use std::{
-    ops::ControlFlow,
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    mpsc::{Receiver, RecvTimeoutError},
 };
 
 use parking_lot::{Condvar, Mutex};
-use tokio::runtime::Handle as Runtime;
 use tracing::error;
 
 use super::{Ended, Flow, Message, Writer};
@@ -40,30 +34,10 @@ const SLOW: u64 = 2;
 /// How long after a slow commit all of it is left to the thread, in milliseconds.
 const SLOW_FOR: u64 = 10_000;
 
-/// How often the thread looks at who sits here: how much later than its deadline a
-/// call may be answered whose commit is stuck, and less than anybody notices.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-
-/// Looks without any caller after which the thread sleeps as long as it likes.
-const LOOKS: u32 = 100;
-
 /// See the module.
 pub struct Seat {
-    place: Mutex<Place>,
+    writer: Mutex<Held>,
     left: Condvar,
-}
-
-struct Place {
-    writer: Held,
-    /// Callers that sat here so far, and how many the thread knows of.
-    callers: u64,
-    seen: u64,
-    /// Looks since the last of them.
-    looks: u32,
-    /// The thread looks, or will in a moment.
-    is_watched: bool,
-    /// Where the caller who sits here came from.
-    runtime: Option<Runtime>,
 }
 
 enum Held {
@@ -85,31 +59,18 @@ impl Seat {
     /// The seat of that writer.
     pub fn new(writer: Writer) -> Self {
         Self {
-            place: Mutex::new(Place {
-                writer: Held::Here(Box::new(writer)),
-                callers: 0,
-                seen: 0,
-                looks: 0,
-                is_watched: false,
-                runtime: None,
-            }),
+            writer: Mutex::new(Held::Here(Box::new(writer))),
             left: Condvar::new(),
         }
     }
 
-    /// The seat for a caller, in a task of this runtime. None: the call is for the
-    /// queue, and so wakes the thread, which looks from then on.
-    pub fn take(self: &Arc<Self>, runtime: &Runtime) -> Option<Sitting> {
-        let mut place = self.place.lock();
-        let is_watched = std::mem::replace(&mut place.is_watched, true);
-        let is_slow = matches!(&place.writer, Held::Here(writer) if writer.is_slow());
-        if !is_watched || is_slow {
+    /// The seat for a caller. None: the call is for the queue.
+    pub fn take(self: &Arc<Self>) -> Option<Sitting> {
+        let mut held = self.writer.lock();
+        if matches!(&*held, Held::Here(writer) if writer.is_slow()) {
             return None;
         }
-        let writer = place.take()?;
-        place.callers += 1;
-        place.runtime = Some(runtime.clone());
-        Some(self.sitting(writer))
+        held.take().map(|writer| self.sitting(writer))
     }
 
     fn sitting(self: &Arc<Self>, writer: Box<Writer>) -> Sitting {
@@ -121,13 +82,11 @@ impl Seat {
 
     /// The seat for the thread, as soon as it is free. None: it is empty for good.
     fn wait_for(self: &Arc<Self>) -> Option<Sitting> {
-        let mut place = self.place.lock();
-        while matches!(place.writer, Held::Taken) {
-            if self.left.wait_for(&mut place, LOOK_EVERY).timed_out() {
-                place.wake_runtime();
-            }
+        let mut held = self.writer.lock();
+        while matches!(*held, Held::Taken) {
+            self.left.wait(&mut held);
         }
-        place.take().map(|writer| self.sitting(writer))
+        held.take().map(|writer| self.sitting(writer))
     }
 
     /// The writer's thread: works until it is stopped or must stop. What still
@@ -160,7 +119,7 @@ impl Seat {
             Some(mut sitting) => sitting.writer().wait(),
             None => return Some(Ended::StoreFailed),
         };
-        let first = match self.sleep(messages, wait) {
+        let first = match messages.recv_timeout(wait) {
             Ok(message) => Some(message),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
@@ -177,65 +136,17 @@ impl Seat {
             }
         }
     }
-
-    /// Waits for a message, but no longer than `wait`; looks at who sits here as
-    /// long as callers come.
-    fn sleep(
-        &self,
-        messages: &Receiver<Message>,
-        mut wait: Duration,
-    ) -> Result<Message, RecvTimeoutError> {
-        loop {
-            let is_watched = self.place.lock().is_watched;
-            let slice = if is_watched {
-                wait.min(LOOK_EVERY)
-            } else {
-                wait
-            };
-            wait -= slice;
-            match messages.recv_timeout(slice) {
-                Err(RecvTimeoutError::Timeout) if !wait.is_zero() => {}
-                received => return received,
-            }
-            if self.place.lock().look().is_break() {
-                return Err(RecvTimeoutError::Timeout);
-            }
-        }
-    }
 }
 
-impl Place {
+impl Held {
     fn take(&mut self) -> Option<Box<Writer>> {
-        match std::mem::replace(&mut self.writer, Held::Taken) {
-            Held::Here(writer) => Some(writer),
-            Held::Taken => None,
-            Held::Gone => {
-                self.writer = Held::Gone;
+        match std::mem::replace(self, Self::Taken) {
+            Self::Here(writer) => Some(writer),
+            Self::Taken => None,
+            Self::Gone => {
+                *self = Self::Gone;
                 None
             }
-        }
-    }
-
-    /// Notices a caller who has sat here since the last look, and that none comes
-    /// any more. Breaks if there is no writer any more.
-    fn look(&mut self) -> ControlFlow<()> {
-        let is_same = self.callers == self.seen;
-        self.seen = self.callers;
-        self.looks = if is_same { self.looks + 1 } else { 0 };
-        match self.writer {
-            Held::Here(_) => self.is_watched &= self.looks < LOOKS,
-            Held::Taken if is_same => self.wake_runtime(),
-            Held::Taken => {}
-            Held::Gone => return ControlFlow::Break(()),
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// Has another worker wake. It finds nothing to do, and so begins to look after
-    /// sockets and timers, which the one that sits here does not.
-    fn wake_runtime(&self) {
-        if let Some(runtime) = &self.runtime {
-            runtime.spawn(async {});
         }
     }
 }
@@ -273,7 +184,7 @@ impl Sitting {
 impl Drop for Sitting {
     fn drop(&mut self) {
         let writer = self.writer.take();
-        self.seat.place.lock().writer = match writer {
+        *self.seat.writer.lock() = match writer {
             Some(writer) if !std::thread::panicking() => Held::Here(writer),
             _ => Held::Gone,
         };

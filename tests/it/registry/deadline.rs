@@ -155,8 +155,8 @@ async fn stick(registry: &Registry, client: &mut Client) -> (String, Result<(), 
 
 #[test]
 fn a_call_whose_commit_is_stuck_on_its_own_thread_is_answered_and_others_go_on() {
-    let two_workers = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    let one_worker = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         .build()
         .expect("a runtime is built");
@@ -166,8 +166,8 @@ fn a_call_whose_commit_is_stuck_on_its_own_thread_is_answered_and_others_go_on()
         .expect("a runtime is built");
     here.block_on(async {
         let registry = Registry::new(Limits::default());
-        let mut first = client(&registry, two_workers.handle()).await;
-        let mut second = client(&registry, two_workers.handle()).await;
+        let mut first = client(&registry, one_worker.handle()).await;
+        let mut second = client(&registry, one_worker.handle()).await;
         register(&mut second, "before").await.expect("it registers");
 
         let (stuck, answer) = stick(&registry, &mut first).await;
