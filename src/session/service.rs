@@ -17,11 +17,7 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use tokio::{
-    runtime::{Handle as Runtime, RuntimeFlavor},
-    sync::{oneshot, watch},
-    task::block_in_place,
-};
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     clock::{Clock, Now},
@@ -33,11 +29,11 @@ use crate::{
         filter::Filter,
         index::{HandleMatch, Index, View},
         limits::{Limits, MAX_SCAN},
-        operation::{Job, Operation, Pending, Settled},
+        operation::{Operation, Pending, Settled},
         recovery::Recovered,
         state::{Counters, Revision, Seq, Socket},
         store::{BackupProgress, ReadError, Store},
-        writer::{Ended, Firewalls, Message, Seat, Tally},
+        writer::{Ended, Firewalls, Message, Tally},
     },
 };
 
@@ -76,12 +72,9 @@ struct Shared {
     incarnation: u64,
     schema: u32,
     queue: SyncSender<Message>,
-    seat: Arc<Seat>,
     firewalls: Firewalls,
     /// Decisions of firewalls so far.
     decisions: AtomicU64,
-    /// Calls that are being decided or wait for it.
-    in_progress: AtomicUsize,
     /// Calls from session.sock that wait for the writer.
     from_sessions: AtomicUsize,
 }
@@ -169,13 +162,12 @@ pub fn start(
 ) -> std::io::Result<(Sessions, WriterThread)> {
     let (queue, messages) = mpsc::sync_channel(QUEUE);
     let (tell_ended, ended) = watch::channel(false);
-    let seat = Arc::new(Seat::new(recovered.writer));
-    let works = Arc::clone(&seat);
+    let writer = recovered.writer;
     let thread = std::thread::Builder::new()
         .name("writer".into())
         .spawn(move || {
             let _told = TellOnDrop(tell_ended);
-            works.work(&messages)
+            writer.run(&messages)
         })?;
     let shared = Shared {
         index: recovered.index,
@@ -188,10 +180,8 @@ pub fn start(
         incarnation: recovered.incarnation,
         schema: recovered.schema,
         queue,
-        seat,
         firewalls: recovered.firewalls,
         decisions: AtomicU64::new(0),
-        in_progress: AtomicUsize::new(0),
         from_sessions: AtomicUsize::new(0),
     };
     Ok((
@@ -212,51 +202,15 @@ impl Drop for TellOnDrop {
 }
 
 impl Sessions {
-    /// Has a change decided and committed and waits for what became of it: here if
-    /// it is a small one and nothing else waits, else by the writer's thread.
+    /// Has a change decided and committed, and waits for what became of it.
     pub async fn call<O: Operation>(&self, operation: O, wait: Wait) -> Settled<O> {
         let _counted = match wait.socket {
             Socket::Session => Some(self.admit_session()?),
             Socket::Operator | Socket::Daemon => None,
         };
-        let (_in_progress, others) = Waiting::count(&self.shared.in_progress);
-        let is_small = operation.weight() == 1 && !operation.is_alone();
         let (job, answer) = Pending::new(operation, wait.deadline);
-        let left = if others == 0 && is_small {
-            self.commit_here(job)
-        } else {
-            Some(job as Box<dyn Job>)
-        };
-        if let Some(job) = left {
-            self.send(Message::Job(job)).map_err(Refusal::into_call)?;
-        }
+        self.send(Message::Job(job)).map_err(Refusal::into_call)?;
         answer.await.unwrap_or(Err(CallError::Stopping))
-    }
-
-    /// Has a call committed at once; gives it back if the seat is not free for it.
-    /// In a task of its own, whose thread has nothing else to look after: who waits
-    /// is answered at the deadline of the call, even if the store is stuck.
-    fn commit_here(&self, job: Box<dyn Job>) -> Option<Box<dyn Job>> {
-        let Ok(runtime) = Runtime::try_current() else {
-            return Some(job);
-        };
-        let Some(sitting) = self.shared.seat.take() else {
-            return Some(job);
-        };
-        let has_others = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
-        let queue = self.shared.queue.clone();
-        runtime.spawn(async move {
-            let is_wanted = if has_others {
-                block_in_place(|| sitting.commit(job))
-            } else {
-                sitting.commit(job)
-            };
-            if is_wanted {
-                // If the queue is full, the thread is awake.
-                let _ = queue.try_send(Message::Wake);
-            }
-        });
-        None
     }
 
     fn admit_session<E>(&self) -> Result<Waiting<'_>, CallError<E>> {

@@ -279,7 +279,4 @@ pub trait Store: Send {
 
     /// Writes all that can be written ahead of time, for a fast start.
     fn rest(&mut self);
-
-    /// Whether [`Store::idle`] has something to do.
-    fn is_idle_due(&self) -> bool;
 }

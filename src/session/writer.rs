@@ -11,17 +11,18 @@
 //! process.
 
 mod revoke;
-mod seat;
 mod upkeep;
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, mpsc::Receiver},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
     time::Duration,
 };
 
 use parking_lot::RwLock;
-pub use seat::Seat;
 use tracing::{error, warn};
 
 use crate::{
@@ -71,8 +72,6 @@ pub enum Message {
     Read(Read),
     /// Look at what is due, now.
     Tick,
-    /// Look again how long to sleep.
-    Wake,
     /// Write what is left and end.
     Stop,
 }
@@ -120,10 +119,6 @@ pub struct Writer {
     pub(super) daemon: Arc<Peer>,
     pub(super) tally: Arc<RwLock<Tally>>,
     pub(super) evict_from: Seq,
-    /// When its thread wakes by itself, on the boot clock.
-    asleep_until: u64,
-    /// Until when callers do not commit themselves, on the awake clock.
-    slow_until: u64,
     large: VecDeque<Box<dyn Job>>,
     unwritten: Vec<revoke::Unwritten>,
     upkeep: upkeep::Upkeep,
@@ -162,12 +157,42 @@ impl Writer {
             daemon: parts.daemon,
             tally: parts.tally,
             evict_from: Seq::default(),
-            asleep_until: 0,
-            slow_until: 0,
             large: VecDeque::new(),
             unwritten: Vec::new(),
             upkeep: upkeep::Upkeep::new(now),
         }
+    }
+
+    /// The thread: works until it is stopped or must stop, and closes the journal.
+    /// What still waits then is answered.
+    pub(super) fn run(mut self, messages: &Receiver<Message>) -> Ended {
+        let ended = loop {
+            let first = match messages.recv_timeout(self.wait()) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
+            };
+            match self.turn(first, messages) {
+                Ok(Flow::Continue) => {}
+                Ok(Flow::Stop) => break self.finish(),
+                Err(fatal) => {
+                    let error = &fatal as &dyn std::error::Error;
+                    error!(error, "commit failed, stopping");
+                    break Ended::StoreFailed;
+                }
+            }
+        };
+        drop(self);
+        let outcome = match ended {
+            Ended::StoreFailed => Outcome::Unknown,
+            Ended::Stopped => Outcome::Stopping,
+        };
+        while let Ok(message) = messages.try_recv() {
+            if let Message::Job(job) = message {
+                job.settle(outcome);
+            }
+        }
+        ended
     }
 
     /// Takes what waits, up to a batch, and does what is due.
@@ -192,7 +217,6 @@ impl Writer {
                     read(&mut *self.store);
                 }
                 Message::Tick => self.upkeep.look_now(),
-                Message::Wake => {}
                 Message::Stop => flow = Flow::Stop,
             }
             let full = weight >= MAX_BATCH || self.large.len() >= MAX_LARGE;
@@ -211,17 +235,15 @@ impl Writer {
     }
 
     /// How long the thread may sleep.
-    fn wait(&mut self) -> Duration {
+    fn wait(&self) -> Duration {
         if self.has_upkeep() || !self.large.is_empty() {
             return Duration::ZERO;
         }
         let now = self.clock.now().boot;
-        let wait = match self.agenda.next() {
+        match self.agenda.next() {
             Some(next) => Duration::from_millis(next.saturating_sub(now)).min(PENDING_WAIT),
             None => IDLE_WAIT,
-        };
-        self.asleep_until = now + u64::try_from(wait.as_millis()).unwrap_or(0);
-        wait
+        }
     }
 
     /// Decides and commits calls: together, but for those that must be alone.
@@ -236,12 +258,6 @@ impl Writer {
             }
         }
         self.commit(waiting)
-    }
-
-    /// Whether something should be done before the thread wakes by itself.
-    fn is_wanted(&self) -> bool {
-        let due = self.agenda.next().is_some_and(|at| at < self.asleep_until);
-        due || self.has_surplus() || self.store.is_idle_due()
     }
 
     fn commit(&mut self, jobs: Vec<Box<dyn Job>>) -> Result<(), AppendError> {

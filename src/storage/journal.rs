@@ -457,18 +457,13 @@ impl Store for Journal {
     }
 
     fn idle(&mut self) {
-        if !self.is_idle_due() {
-            return;
+        if self.since_checkpoint >= CHECKPOINT_BYTES {
+            self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)");
         }
-        self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)");
     }
 
     fn rest(&mut self) {
         self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
-    }
-
-    fn is_idle_due(&self) -> bool {
-        self.since_checkpoint >= CHECKPOINT_BYTES
     }
 }
 

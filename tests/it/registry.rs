@@ -12,6 +12,5 @@ mod pages;
 mod reboot;
 mod retention;
 mod revocations;
-mod seat;
 mod threads;
 mod time;

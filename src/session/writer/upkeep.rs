@@ -199,11 +199,6 @@ impl Writer {
         usize::try_from(ended.saturating_sub(limit)).unwrap_or(usize::MAX)
     }
 
-    /// Whether there are records over the limit.
-    pub(super) fn has_surplus(&self) -> bool {
-        self.surplus() > 0
-    }
-
     /// Forgets the records that are over the limit, oldest first.
     fn forget_surplus(&mut self, now: Now) -> Result<(), AppendError> {
         let surplus = self.surplus();

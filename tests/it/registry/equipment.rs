@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::thread::Thread;
 use std::time::Duration;
 
 use episoded::clock::{BootId, Clock, Now};
@@ -96,8 +95,6 @@ impl Clock for HandClock {
 /// How the next append fails.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
-    /// Not at all, but it takes three milliseconds.
-    Slow,
     Full,
     Failed,
     Unknown,
@@ -105,13 +102,11 @@ pub enum Fault {
     Held,
 }
 
-/// The real journal, a queue of failures for its writes, and who wrote.
+/// The real journal, and a queue of failures for its writes.
 struct Faulty {
     journal: Journal,
     faults: Arc<Mutex<VecDeque<Fault>>>,
-    clock: Arc<HandClock>,
-    writers: Arc<Mutex<Vec<Thread>>>,
-    held: mpsc::Sender<Thread>,
+    held: mpsc::Sender<()>,
     let_go: mpsc::Receiver<()>,
 }
 
@@ -123,13 +118,8 @@ impl Faulty {
             Some(Fault::Full) => Err(AppendError::Full(cause())),
             Some(Fault::Failed) => Err(AppendError::Failed(cause())),
             Some(Fault::Unknown) => Err(AppendError::Unknown(cause())),
-            Some(Fault::Slow) => {
-                self.clock.advance(Duration::from_millis(3));
-                Ok(())
-            }
             Some(Fault::Held) => {
-                let held = self.held.send(std::thread::current());
-                held.expect("the test waits");
+                self.held.send(()).expect("the test waits");
                 self.let_go.recv().expect("the test lets it go");
                 Ok(())
             }
@@ -141,7 +131,6 @@ impl Faulty {
 impl Store for Faulty {
     fn append(&mut self, changes: &[Change], now: Now) -> Result<(), AppendError> {
         self.fault()?;
-        self.writers.lock().push(std::thread::current());
         self.journal.append(changes, now)
     }
 
@@ -218,10 +207,6 @@ impl Store for Faulty {
         self.journal.backup_end();
     }
 
-    fn is_idle_due(&self) -> bool {
-        self.journal.is_idle_due()
-    }
-
     fn rest(&mut self) {
         self.journal.rest();
     }
@@ -238,8 +223,7 @@ pub struct Registry {
     dirs: Dirs,
     limits: Limits,
     faults: Arc<Mutex<VecDeque<Fault>>>,
-    writers: Arc<Mutex<Vec<Thread>>>,
-    held: mpsc::Receiver<Thread>,
+    held: mpsc::Receiver<()>,
     let_go: mpsc::Sender<()>,
     thread: WriterThread,
 }
@@ -254,14 +238,11 @@ impl Registry {
             read_or_make_key(&dirs.state().join("registry.key")).expect("the key is made");
         let journal = Journal::open(&Files::in_dir(&dirs.state()), &key).expect("it opens");
         let faults = Arc::default();
-        let writers = Arc::default();
         let (tell_held, held) = mpsc::channel();
         let (let_go, wait) = mpsc::channel();
         let store = Faulty {
             journal,
             faults: Arc::clone(&faults),
-            clock: Arc::clone(&clock),
-            writers: Arc::clone(&writers),
             held: tell_held,
             let_go: wait,
         };
@@ -281,7 +262,6 @@ impl Registry {
             dirs,
             limits,
             faults,
-            writers,
             held,
             let_go,
             thread,
@@ -315,28 +295,21 @@ impl Registry {
         Self::open(self.dirs, self.clock, self.limits)
     }
 
-    /// Lets the writer's thread look at what is due. It looks after it has
-    /// answered, so the second of two answers comes after the look of the first.
+    /// Lets the writer's thread look at what is due.
     pub async fn look(&self) {
         self.sessions.tick();
+        self.rest().await;
+    }
+
+    /// Waits until the writer's thread has nothing to do. It looks at what is due
+    /// after it has answered, so the second of two answers comes after the look of
+    /// the first.
+    pub async fn rest(&self) {
         for _ in 0..2 {
-            // Nothing to register, and yet not a call that is committed here.
+            // Nothing to register.
             let nothing = self.sessions.call(RegisterMany(Vec::new()), Wait::PATIENT);
             within(nothing).await.expect("it changes nothing");
         }
-    }
-
-    /// Whether the last append was made by the thread that asks.
-    pub fn wrote_here(&self) -> bool {
-        let here = std::thread::current().id();
-        let writers = self.writers.lock();
-        writers.last().is_some_and(|writer| writer.id() == here)
-    }
-
-    /// Whether the last append was not made by the writer's thread.
-    pub fn wrote_elsewhere(&self) -> bool {
-        let writers = self.writers.lock();
-        writers.last().is_some_and(|writer| !is_the_writer(writer))
     }
 
     /// The next appends fail so, in this order.
@@ -344,9 +317,9 @@ impl Registry {
         self.faults.lock().extend(faults);
     }
 
-    /// Waits until an append is held; whether it is one of the writer's thread.
-    pub fn until_held(&self) -> bool {
-        is_the_writer(&self.held.recv().expect("the writer is there"))
+    /// Waits until an append is held.
+    pub fn until_held(&self) {
+        self.held.recv().expect("the writer is there");
     }
 
     /// Lets the append go on that is held.
@@ -359,9 +332,17 @@ impl Registry {
         self.faults.lock().is_empty()
     }
 
-    /// How it comes out, without a deadline.
+    /// How it comes out, without a deadline. The writer's thread rests afterwards,
+    /// if there still is one: what a test does next to clock and store is not for it.
     pub async fn call<O: Operation>(&self, operation: O) -> Settled<O> {
-        within(self.sessions.call(operation, Wait::PATIENT)).await
+        let settled = within(self.sessions.call(operation, Wait::PATIENT)).await;
+        if !matches!(
+            settled,
+            Err(CallError::OutcomeUnknown | CallError::Stopping)
+        ) {
+            self.rest().await;
+        }
+        settled
     }
 
     pub async fn register(
@@ -416,10 +397,6 @@ impl Registry {
         let digest = self.sessions.digest_handle(handle);
         self.sessions.use_handle(&digest)
     }
-}
-
-fn is_the_writer(thread: &Thread) -> bool {
-    thread.name() == Some("writer")
 }
 
 pub fn session_id(id: &str) -> SessionId {

@@ -74,12 +74,12 @@ async fn read(registry: &Registry, id: &str, path: &str) -> Result<Verdict, Call
         hash: None,
     };
     let actor = call().actor;
-    within(
-        registry
-            .sessions
-            .check(&view, &request, actor, Wait::PATIENT),
-    )
-    .await
+    let checked = registry
+        .sessions
+        .check(&view, &request, actor, Wait::PATIENT);
+    let checked = within(checked).await;
+    registry.rest().await;
+    checked
 }
 
 /// Misses something; what is asked back.
