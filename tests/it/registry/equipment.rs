@@ -13,6 +13,7 @@ use episoded::session::batch::{Call, Ending, Target};
 use episoded::session::error::RotateError;
 use episoded::session::error::{CallError, RegisterError, TargetError};
 use episoded::session::event::Event;
+use episoded::session::filter::EventFilter;
 use episoded::session::index::{Interner, View};
 use episoded::session::limits::Limits;
 use episoded::session::operation::Operation;
@@ -106,6 +107,8 @@ pub enum Fault {
 struct Faulty {
     journal: Journal,
     faults: Arc<Mutex<VecDeque<Fault>>>,
+    passing: Arc<Mutex<Duration>>,
+    clock: Arc<HandClock>,
     held: mpsc::Sender<()>,
     let_go: mpsc::Receiver<()>,
 }
@@ -170,6 +173,8 @@ impl Store for Faulty {
         order: Order,
         limit: usize,
     ) -> Result<Vec<Arc<Event>>, ReadError> {
+        self.clock
+            .advance(std::mem::take(&mut *self.passing.lock()));
         self.journal.events(from, order, limit)
     }
 
@@ -223,6 +228,7 @@ pub struct Registry {
     dirs: Dirs,
     limits: Limits,
     faults: Arc<Mutex<VecDeque<Fault>>>,
+    passing: Arc<Mutex<Duration>>,
     held: mpsc::Receiver<()>,
     let_go: mpsc::Sender<()>,
     thread: WriterThread,
@@ -238,11 +244,14 @@ impl Registry {
             read_or_make_key(&dirs.state().join("registry.key")).expect("the key is made");
         let journal = Journal::open(&Files::in_dir(&dirs.state()), &key).expect("it opens");
         let faults = Arc::default();
+        let passing = Arc::default();
         let (tell_held, held) = mpsc::channel();
         let (let_go, wait) = mpsc::channel();
         let store = Faulty {
             journal,
             faults: Arc::clone(&faults),
+            passing: Arc::clone(&passing),
+            clock: Arc::clone(&clock),
             held: tell_held,
             let_go: wait,
         };
@@ -262,6 +271,7 @@ impl Registry {
             dirs,
             limits,
             faults,
+            passing,
             held,
             let_go,
             thread,
@@ -298,6 +308,16 @@ impl Registry {
     /// Lets the writer's thread look at what is due.
     pub async fn look(&self) {
         self.sessions.tick();
+        self.rest().await;
+    }
+
+    /// Time passes, and the writer's thread looks at what is due: once, because the
+    /// time passes on that thread, between two looks.
+    pub async fn pass(&self, time: Duration) {
+        *self.passing.lock() = time;
+        let newest = Revision(self.sessions.revision().0 + 1);
+        let history = self.sessions.history(EventFilter::default(), newest, 1);
+        within(history).await.expect("the journal is read");
         self.rest().await;
     }
 

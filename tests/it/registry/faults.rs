@@ -81,8 +81,7 @@ async fn an_end_that_cannot_be_written_refuses_the_handle_and_is_tried_until_it_
     let ending = registry.get("s").expect("it is there").session;
     assert_eq!(ending.status(), Status::Ending);
 
-    registry.clock.advance(Duration::from_secs(5));
-    registry.look().await;
+    registry.pass(Duration::from_secs(5)).await;
     let ended = registry.get("s").expect("it is there").session;
     assert_eq!(ended.status(), Status::Terminated);
     let registry = registry.restart();
@@ -110,8 +109,7 @@ async fn a_commit_of_unknown_outcome_ends_the_writer_in_its_own_upkeep_too() {
     let registry = Registry::new(Limits::default());
     registry.register("s", "work").await.expect("it registers");
     registry.fail(&[Fault::Failed]);
-    registry.clock.advance(Duration::from_secs(61));
-    registry.look().await;
+    registry.pass(Duration::from_secs(61)).await;
     registry.fail(&[Fault::Unknown]);
     registry.clock.advance(Duration::from_secs(61));
     registry.sessions.tick();

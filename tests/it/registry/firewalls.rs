@@ -90,12 +90,6 @@ async fn missed(registry: &Registry, id: &str) -> Arc<Refinement> {
     verdict.refinement.expect("it is asked back")
 }
 
-/// Time passes, and the writer looks.
-async fn pass(registry: &Registry, time: Duration) {
-    registry.clock.advance(time);
-    registry.look().await;
-}
-
 /// What happened to a session, oldest first.
 async fn kinds(registry: &Registry, id: &str) -> Vec<EventKind> {
     let filter = EventFilter {
@@ -120,26 +114,26 @@ async fn a_manifest_is_dropped_an_hour_after_its_last_session() {
     consuming(&registry, "s", &used).await;
     let put = PutManifest(Arc::clone(&unused));
     assert!(registry.call(put).await.expect("it is stored"));
-    pass(&registry, ALMOST_AN_HOUR).await;
+    registry.pass(ALMOST_AN_HOUR).await;
     assert!(registry.sessions.manifest(&unused.hash()).is_some());
-    pass(&registry, MINUTE).await;
+    registry.pass(MINUTE).await;
     assert!(registry.sessions.manifest(&unused.hash()).is_none());
-    pass(&registry, DAY).await;
+    registry.pass(DAY).await;
     assert!(
         registry.sessions.manifest(&used.hash()).is_some(),
         "it lives"
     );
 
     registry.terminate("s").await.expect("it ends");
-    pass(&registry, 5 * MINUTE).await;
+    registry.pass(5 * MINUTE).await;
     assert!(registry.get("s").is_none(), "its record is gone");
-    pass(&registry, ALMOST_AN_HOUR).await;
+    registry.pass(ALMOST_AN_HOUR).await;
     assert!(registry.sessions.manifest(&used.hash()).is_some());
     let registry = registry.restart();
-    pass(&registry, ALMOST_AN_HOUR).await;
+    registry.pass(ALMOST_AN_HOUR).await;
     let kept = registry.sessions.manifest(&used.hash());
     assert!(kept.is_some(), "a restart begins its hour anew");
-    pass(&registry, MINUTE).await;
+    registry.pass(MINUTE).await;
     assert!(registry.sessions.manifest(&used.hash()).is_none());
     let registry = registry.restart();
     assert!(registry.sessions.manifests().is_empty(), "it stays dropped");
@@ -151,14 +145,14 @@ async fn what_can_still_be_answered_keeps_its_manifest_and_expires_after_a_day()
     let manifest = manifest("m");
     consuming(&registry, "s", &manifest).await;
     let asked = missed(&registry, "s").await;
-    pass(&registry, HOUR).await;
+    registry.pass(HOUR).await;
     assert!(registry.get("s").is_none(), "its record is gone");
-    pass(&registry, ALMOST_A_DAY).await;
+    registry.pass(ALMOST_A_DAY).await;
     assert!(registry.sessions.manifest(&manifest.hash()).is_some());
     let found = registry.sessions.refinement(asked.id).expect("it is known");
     assert_eq!(found.state, RefinementState::Pending);
 
-    pass(&registry, MINUTE).await;
+    registry.pass(MINUTE).await;
     let found = registry.sessions.refinement(asked.id).expect("it is known");
     assert_eq!(found.state, RefinementState::Expired);
     let events = kinds(&registry, "s").await;
@@ -173,11 +167,11 @@ async fn what_can_still_be_answered_keeps_its_manifest_and_expires_after_a_day()
         matches!(late, CallError::Refused(RefinementError::Closed(_))),
         "{late:?}"
     );
-    pass(&registry, HOUR).await;
+    registry.pass(HOUR).await;
     assert!(registry.sessions.manifest(&manifest.hash()).is_none());
     let registry = registry.restart();
     assert!(registry.sessions.refinement(asked.id).is_some());
-    pass(&registry, DAY).await;
+    registry.pass(DAY).await;
     assert!(
         registry.sessions.refinement(asked.id).is_none(),
         "forgotten"
@@ -218,11 +212,11 @@ async fn the_count_of_a_work_id_is_forgotten_thirty_days_after_the_last() {
         let manifest = manifest("m");
         consuming(&registry, id, &manifest).await;
         assert_eq!(missed(&registry, id).await.count, number as u32 + 1);
-        pass(&registry, 29 * DAY).await;
+        registry.pass(29 * DAY).await;
     }
     let registry = registry.restart();
     assert_eq!(registry.sessions.refinements().count("work"), 2);
-    pass(&registry, DAY).await;
+    registry.pass(DAY).await;
     assert_eq!(registry.sessions.refinements().count("work"), 0);
     let registry = registry.restart();
     assert_eq!(registry.sessions.refinements().count("work"), 0);
@@ -240,10 +234,10 @@ async fn a_miss_that_cannot_be_written_ends_the_session_at_once_and_lands_once()
     assert_eq!(registry.status("s"), Status::Ending);
     assert_eq!(kinds(&registry, "s").await, [EventKind::Created]);
 
-    pass(&registry, SECOND).await;
+    registry.pass(SECOND).await;
     assert_eq!(registry.status("s"), Status::Terminated);
     assert_eq!(registry.record("s").reason, TerminationReason::ContextMiss);
-    pass(&registry, SECOND).await;
+    registry.pass(SECOND).await;
     let registry = registry.restart();
     let events = kinds(&registry, "s").await;
     let count = |kind| events.iter().filter(|it| **it == kind).count();
@@ -284,10 +278,10 @@ async fn denials_wait_for_a_store_that_can_write() {
     assert!(matches!(error, Err(CallError::DiskFull)), "{error:?}");
     assert_eq!(registry.status("s"), Status::Active);
     registry.fail(&[Fault::Failed]);
-    pass(&registry, SECOND).await;
+    registry.pass(SECOND).await;
     assert!(registry.has_failed());
     assert_eq!(kinds(&registry, "s").await, [EventKind::Created]);
-    pass(&registry, SECOND).await;
+    registry.pass(SECOND).await;
     let events = [EventKind::Created, EventKind::Denied, EventKind::Denied];
     assert_eq!(kinds(&registry, "s").await, events);
     assert_eq!(registry.sessions.refinements().count("work"), 0);

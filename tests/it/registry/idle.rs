@@ -46,8 +46,7 @@ fn assert_idled_out(registry: &Registry, id: &str) {
 async fn silence_for_the_idle_timeout_ends_a_session_and_reads_are_silence() {
     let registry = Registry::new(Limits::default());
     let handle = silent_for(&registry, "s", IDLE).await;
-    registry.clock.advance(JUST_BEFORE);
-    registry.look().await;
+    registry.pass(JUST_BEFORE).await;
     assert_eq!(registry.status("s"), Status::Active);
     read_in_every_way(&registry, "s");
 
@@ -72,14 +71,12 @@ async fn a_call_with_the_handle_and_a_heartbeat_postpone_the_end_by_silence() {
     let heard = registry.sessions.heartbeat(beats, Counters::default());
     assert!(heard.is_some());
 
-    registry.clock.advance(JUST_BEFORE);
-    registry.look().await;
+    registry.pass(JUST_BEFORE).await;
     assert_idled_out(&registry, "silent");
     for id in ["used", "beats"] {
         assert_eq!(registry.status(id), Status::Active, "{id}");
     }
-    registry.clock.advance(SECOND);
-    registry.look().await;
+    registry.pass(SECOND).await;
     for id in ["used", "beats"] {
         assert_idled_out(&registry, id);
     }
@@ -97,16 +94,14 @@ async fn after_a_start_nothing_idles_out_within_a_minute_or_a_shorter_timeout() 
     registry.look().await;
     assert_eq!(registry.status("long"), Status::Active);
 
-    registry.clock.advance(9 * SECOND + SECOND / 2);
-    registry.look().await;
+    registry.pass(9 * SECOND + SECOND / 2).await;
     assert_eq!(registry.status("short"), Status::Active);
     registry.clock.advance(SECOND / 2);
     assert!(registry.opened_by(&short).is_none());
     registry.look().await;
     assert_idled_out(&registry, "short");
 
-    registry.clock.advance(49 * SECOND);
-    registry.look().await;
+    registry.pass(49 * SECOND).await;
     assert_eq!(registry.status("long"), Status::Active);
     registry.clock.advance(SECOND);
     assert!(registry.opened_by(&long).is_none());
@@ -122,11 +117,9 @@ async fn silence_before_a_restart_counts_and_the_time_away_does_not() {
     registry.clock.advance(IDLE);
     let away = |clock: &super::equipment::HandClock| clock.advance(Duration::from_hours(1));
     let registry = registry.restart_after(away);
-    registry.clock.advance(JUST_BEFORE);
-    registry.look().await;
+    registry.pass(JUST_BEFORE).await;
     assert_eq!(registry.status("s"), Status::Active);
-    registry.clock.advance(SECOND);
-    registry.look().await;
+    registry.pass(SECOND).await;
     assert_idled_out(&registry, "s");
 }
 
@@ -162,8 +155,7 @@ async fn without_a_deadline_the_default_one_ends_a_session() {
     };
     let registry = Registry::new(limits);
     let handle = registry.registered("s", |_| {}).await;
-    registry.clock.advance(JUST_BEFORE);
-    registry.look().await;
+    registry.pass(JUST_BEFORE).await;
     assert_eq!(registry.status("s"), Status::Active);
     registry.clock.advance(SECOND);
     assert!(registry.opened_by(&handle).is_none());
@@ -187,8 +179,7 @@ async fn a_default_of_zero_is_no_deadline() {
         registry.get("s").expect("it is there").session.expires,
         None
     );
-    registry.clock.advance(Duration::from_hours(24 * 365 * 20));
-    registry.look().await;
+    registry.pass(Duration::from_hours(24 * 365 * 20)).await;
     assert_eq!(registry.status("s"), Status::Active);
     assert!(registry.opened_by(&handle).is_some());
 }

@@ -23,8 +23,7 @@ async fn the_first_use_of_a_handle_is_written_within_a_second() {
     let handle = registry.registered("used", |_| {}).await;
     registry.registered("unused", |_| {}).await;
     assert!(registry.opened_by(&handle).is_some());
-    registry.clock.advance(Duration::from_secs(1));
-    registry.look().await;
+    registry.pass(Duration::from_secs(1)).await;
     // What the stop itself would write gets lost, as in a crash.
     registry.fail(&[Fault::Failed]);
     let registry = registry.restart();

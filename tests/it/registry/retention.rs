@@ -62,12 +62,10 @@ async fn events_older_than_the_retention_are_deleted_and_a_watch_before_them_is_
         registry.registered(id, |_| {}).await;
     }
     let newest = registry.sessions.revision();
-    registry.clock.advance(HOUR / 2);
-    registry.look().await;
+    registry.pass(HOUR / 2).await;
     assert_eq!(kept(&registry).await.len() as u64, newest.0, "an hour old");
 
-    registry.clock.advance(SECOND);
-    registry.look().await;
+    registry.pass(SECOND).await;
     assert_eq!(kept(&registry).await, [old.0 + 1, old.0 + 2]);
     assert_eq!(registry.sessions.info().tally.compacted, old);
     let refused = begin(&registry, after(Revision(old.0 - 1))).await;
@@ -100,8 +98,7 @@ async fn of_more_events_than_the_limit_the_oldest_are_deleted() {
         registry.registered(id, |_| {}).await;
     }
     let newest = registry.sessions.revision().0;
-    registry.clock.advance(SECOND);
-    registry.look().await;
+    registry.pass(SECOND).await;
     assert_eq!(kept(&registry).await, [newest - 2, newest - 1, newest]);
     let refused = begin(&registry, after(Revision(newest - 4))).await;
     let refused = refused.expect_err("that is gone");

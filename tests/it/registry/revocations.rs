@@ -38,18 +38,15 @@ async fn a_rotation_that_could_not_be_written_is_tried_again_until_it_lands() {
     let before = registry.sessions.revision();
 
     registry.fail(&[Fault::Full]);
-    registry.clock.advance(SECOND);
-    registry.look().await;
+    registry.pass(SECOND).await;
     assert!(registry.has_failed(), "it was tried");
     assert_eq!(registry.sessions.revision(), before, "in vain");
     assert!(registry.opened_by(&old).is_none(), "still refused");
 
-    registry.clock.advance(SECOND);
-    registry.look().await;
+    registry.pass(SECOND).await;
     assert_eq!(registry.sessions.revision(), Revision(before.0 + 1));
     assert_eq!(kinds(&registry).await[0], EventKind::HandleRotated);
-    registry.clock.advance(SECOND);
-    registry.look().await;
+    registry.pass(SECOND).await;
     assert_eq!(
         registry.sessions.revision(),
         Revision(before.0 + 1),
@@ -106,8 +103,7 @@ async fn an_expiry_that_cannot_be_written_cannot_be_undone_and_lands_as_it_was()
         .registered("s", |operation| operation.until = Until::After(ttl))
         .await;
     registry.fail(&[Fault::Full]);
-    registry.clock.advance(ttl);
-    registry.look().await;
+    registry.pass(ttl).await;
     assert!(registry.has_failed());
     let due = registry.sessions.now().wall;
     assert!(registry.opened_by(&handle).is_none());
@@ -127,8 +123,7 @@ async fn an_expiry_that_cannot_be_written_cannot_be_undone_and_lands_as_it_was()
         matches!(refused, CallError::Refused(TargetError::Terminated(_))),
         "{refused:?}"
     );
-    registry.clock.advance(SECOND);
-    registry.look().await;
+    registry.pass(SECOND).await;
     assert_eq!(registry.status("s"), Status::Terminated);
     let registry = registry.restart();
     let record = registry.record("s");
@@ -165,8 +160,7 @@ async fn a_bulk_termination_that_cannot_be_written_refuses_every_handle_and_land
     }
     assert!(registry.opened_by(&spared).is_some());
 
-    registry.clock.advance(SECOND);
-    registry.look().await;
+    registry.pass(SECOND).await;
     for id in ["a", "b", "c"] {
         assert_eq!(registry.status(id), Status::Terminated, "{id}");
     }
