@@ -15,6 +15,7 @@ use crate::{
     reason::Reason,
     secret::Handle,
     session::{
+        error::ResumeError,
         index::View,
         operation::{
             Operation,
@@ -25,6 +26,7 @@ use crate::{
         },
         recovery,
         service::Sessions,
+        state::Revision,
     },
 };
 
@@ -78,6 +80,24 @@ impl SessionApi {
     /// The host, as answers carry it.
     pub(super) fn node(&self) -> String {
         self.node.to_string()
+    }
+
+    /// Where a watch begins: after that revision of that registry (empty: whichever
+    /// this is), or now.
+    pub(super) fn cursor(
+        &self,
+        registry_id: &str,
+        after: Option<u64>,
+    ) -> Result<Revision, Refusal> {
+        if !registry_id.is_empty() && registry_id != self.sessions.registry_id().as_str() {
+            return Err(ResumeError::RegistryChanged.into_refusal(""));
+        }
+        let Some(after) = after.map(Revision) else {
+            return Ok(self.sessions.revision());
+        };
+        let resumed = self.sessions.check_resume(after);
+        resumed.map_err(|error| error.into_refusal(""))?;
+        Ok(after)
     }
 
     fn show(&self, view: &View) -> pb::Session {

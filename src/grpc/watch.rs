@@ -85,21 +85,12 @@ pub(super) fn begin(
     let Some(filter) = filter else {
         return Err(bad.into_refusal());
     };
-    let registry = api.sessions.registry_id().as_str();
-    if !wire.registry_id.is_empty() && wire.registry_id != registry {
-        return Err(crate::session::error::ResumeError::RegistryChanged.into_refusal(""));
-    }
-    let (cursor, snapshot) = match wire.start {
-        None | Some(Start::Snapshot(false)) => (api.sessions.revision(), false),
-        Some(Start::Snapshot(true)) => (api.sessions.revision(), true),
-        Some(Start::AfterRevision(revision)) => {
-            let revision = Revision(revision);
-            api.sessions
-                .check_resume(revision)
-                .map_err(|error| error.into_refusal(""))?;
-            (revision, false)
-        }
+    let (after, snapshot) = match wire.start {
+        None => (None, false),
+        Some(Start::Snapshot(wanted)) => (None, wanted),
+        Some(Start::AfterRevision(revision)) => (Some(revision), false),
     };
+    let cursor = api.cursor(&wire.registry_id, after)?;
     let (answers, stream) = mpsc::channel(2);
     let watcher = Watcher {
         api: api.clone(),

@@ -17,7 +17,7 @@ use crate::{
         status::{IntoRefusal, Refusal, Violations},
     },
     proto::firewall as pb,
-    session::{error::ResumeError, refinement::RefinementId, state::Revision},
+    session::{refinement::RefinementId, state::Revision},
 };
 
 /// Events looked at together, and changes in one answer at most.
@@ -42,19 +42,8 @@ pub(super) fn begin(
     if !bad.is_empty() {
         return Err(bad.into_refusal());
     }
-    let registry = api.sessions.registry_id().as_str();
-    if !wire.registry_id.is_empty() && wire.registry_id != registry {
-        return Err(ResumeError::RegistryChanged.into_refusal(""));
-    }
-    let (cursor, snapshot) = match wire.after_revision {
-        None => (api.sessions.revision(), true),
-        Some(revision) => {
-            let revision = Revision(revision);
-            let resumed = api.sessions.check_resume(revision);
-            resumed.map_err(|error| error.into_refusal(""))?;
-            (revision, false)
-        }
-    };
+    let cursor = api.cursor(&wire.registry_id, wire.after_revision)?;
+    let snapshot = wire.after_revision.is_none();
     let (answers, stream) = mpsc::channel(2);
     let watcher = Watcher {
         api: api.clone(),
