@@ -101,10 +101,10 @@ fn main() -> ExitCode {
         return child::become_program(std::env::args_os().skip(2));
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, socket] = arguments.as_slice()
+    if let [first, socket, state] = arguments.as_slice()
         && first == echo::ARGUMENT
     {
-        echo::serve(Path::new(socket));
+        echo::serve(Path::new(socket), Path::new(state));
         return ExitCode::SUCCESS;
     }
     let Some(options) = Options::parse(&arguments) else {

@@ -21,7 +21,7 @@ impl Append {
     }
 
     fn create(dir: &Path, bytes: usize) -> rusqlite::Result<Self> {
-        let connection = Connection::open(dir.join("append.db"))?;
+        let connection = Connection::open(dir.join(format!("append-{}.db", std::process::id())))?;
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     process::Child,
+    sync::{Arc, Mutex, OnceLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -29,13 +30,17 @@ use tonic::{
 use tonic_prost::ProstCodec;
 use tower_service::Service;
 
-use super::{child, home::Home, raw};
+use super::{append::Append, child, home::Home, raw};
 
 /// Makes the bench the echo server; the path of its socket follows.
 pub const ARGUMENT: &str = "--serve-echo";
 
 /// Answers once.
 pub const UNARY: &str = "/bench.v1.Echo/Unary";
+
+/// Answers once a row as long as the request is durable: commits on the thread that
+/// the call came in on, and keeps no deadline.
+pub const DURABLE: &str = "/bench.v1.Echo/Durable";
 
 /// Answers every [`TICK`] for ever.
 pub const STREAM: &str = "/bench.v1.Echo/Stream";
@@ -98,7 +103,12 @@ impl Echo {
     /// Starts one with its socket in `home`.
     pub fn start(home: &Home) -> Self {
         let socket = home.runtime().join("echo.sock");
-        let child = child::spawn(&child::itself(), [ARGUMENT.as_ref(), socket.as_os_str()]);
+        let arguments = [
+            ARGUMENT.as_ref(),
+            socket.as_os_str(),
+            home.state().as_os_str(),
+        ];
+        let child = child::spawn(&child::itself(), arguments);
         Self { child, socket }
     }
 
@@ -116,12 +126,15 @@ impl Drop for Echo {
 }
 
 /// What the other process does. Ends with the process.
-pub fn serve(socket: &Path) {
+pub fn serve(socket: &Path, state: &Path) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
     runtime.block_on(async {
         let listener = tokio::net::UnixListener::bind(socket).expect("the socket is bound");
         Server::builder()
-            .add_service(EchoService)
+            .add_service(EchoService {
+                state: state.into(),
+                rows: Arc::default(),
+            })
             .serve_with_incoming(UnixListenerStream::new(listener))
             .await
             .expect("the server serves");
@@ -135,7 +148,11 @@ pub fn monotonic() -> u64 {
 }
 
 #[derive(Clone)]
-struct EchoService;
+struct EchoService {
+    state: Arc<Path>,
+    /// Made by the first call that needs it.
+    rows: Arc<OnceLock<Mutex<Append>>>,
+}
 
 impl NamedService for EchoService {
     const NAME: &'static str = "bench.v1.Echo";
@@ -151,11 +168,13 @@ impl Service<http::Request<Body>> for EchoService {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let service = self.clone();
         Box::pin(async move {
             let mut grpc = Grpc::new(ProstCodec::default());
             Ok(match request.uri().path() {
                 STREAM => grpc.server_streaming(Ticking, request).await,
                 EXCHANGE => grpc.streaming(Exchanging, request).await,
+                DURABLE => grpc.unary(Appending(service), request).await,
                 _ => grpc.unary(Answering, request).await,
             })
         })
@@ -172,6 +191,27 @@ impl UnaryService<EchoRequest> for Answering {
         Box::pin(async move {
             Ok(Response::new(EchoResponse {
                 payload: vec![0; request.get_ref().answer as usize],
+                at: 0,
+            }))
+        })
+    }
+}
+
+struct Appending(EchoService);
+
+impl UnaryService<EchoRequest> for Appending {
+    type Response = EchoResponse;
+    type Future = BoxFuture<Response<EchoResponse>, Status>;
+
+    fn call(&mut self, request: Request<EchoRequest>) -> Self::Future {
+        let service = self.0.clone();
+        Box::pin(async move {
+            let request = request.into_inner();
+            let open = || Mutex::new(Append::open(&service.state, request.encoded_len()));
+            let rows = service.rows.get_or_init(open);
+            rows.lock().expect("no commit panics").commit(1);
+            Ok(Response::new(EchoResponse {
+                payload: vec![0; request.answer as usize],
                 at: 0,
             }))
         })

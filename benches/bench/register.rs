@@ -51,12 +51,17 @@ pub fn figures() -> Vec<Figure> {
     assert_eq!(floor.once().len(), answer, "an echo answers as many bytes");
     let mut append = Append::open(daemon.home().state(), shape::register(0).len());
 
+    let mut durable = floor.clone();
+    durable.path = echo::DURABLE;
+    assert_eq!(durable.once().len(), answer, "and so does one that appends");
     let (mut real, mut bare) = (register.single(), floor.single());
     let latency = Rounds::in_blocks(
         BLOCKS,
         || real.block(),
         &mut [&mut || bare.block(), &mut || append.block(BLOCK)],
     );
+    let mut durable = durable.single();
+    let beside_durable = Rounds::in_blocks(BLOCKS, || real.block(), &mut [&mut || durable.block()]);
     let throughput =
         Rounds::interleaved(|| register.throughput(WINDOW), || floor.throughput(WINDOW));
     assert_eq!(
@@ -69,6 +74,12 @@ pub fn figures() -> Vec<Figure> {
             "durable register, 1 in flight, p50 (floor: echo p50 + append p50)",
             "µs",
             &latency,
+            Goal::RatioAtMost(1.5),
+        ),
+        Figure::of(
+            "durable register, 1 in flight, p50 (floor: a bare server that appends)",
+            "µs",
+            &beside_durable,
             Goal::RatioAtMost(1.5),
         ),
         Figure::of(
