@@ -170,7 +170,16 @@ fn refused(error: &clap::Error, args: &[OsString]) -> ExitCode {
     if is_answer {
         return ExitCode::SUCCESS;
     }
+    if is_hook(args) {
+        return check::BLOCKED.into();
+    }
     exit::USAGE.into()
+}
+
+/// Whether an agent asks, whom any other code than that for "no" lets go on.
+fn is_hook(args: &[OsString]) -> bool {
+    let mut words = args.iter().skip(1).skip_while(|word| *word != "check");
+    words.any(|word| word == "hook")
 }
 
 /// The format asked for by a command line that cannot be parsed.

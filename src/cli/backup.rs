@@ -25,6 +25,7 @@ pub struct Backup {
 impl Backup {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         refuse_state_dir(&self.file)?;
+        refuse_what_is_no_file(&self.file)?;
         let client = context.operator().await?;
         let mut partial = Partial::create(&self.file)?;
         let mut chunks = client.backup().await?;
@@ -53,6 +54,20 @@ pub fn refuse_state_dir(target: &Path) -> Result<(), CliError> {
         format!("{} is in the state directory of a daemon", target.display()),
         "name a file in another directory",
     ))
+}
+
+/// A link or a device would be replaced by the copy, and not be one any more.
+fn refuse_what_is_no_file(target: &Path) -> Result<(), CliError> {
+    match std::fs::symlink_metadata(target) {
+        Ok(about) if !about.is_file() => {
+            let message = format!("{} is there and no regular file", target.display());
+            Err(CliError::usage(
+                message,
+                "name a file to be made or replaced",
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a copy is not worth much without.

@@ -10,6 +10,8 @@ mod tool;
 
 use clap::{Args, Subcommand};
 
+pub use hook::BLOCKED;
+
 use super::context::Context;
 use super::error::{CliError, exit};
 use super::output::Printer;
@@ -40,7 +42,7 @@ pub struct Check {
     ask: Option<Ask>,
 
     /// Decide requests from stdin, one JSON object a line, and print verdicts, on one connection
-    #[arg(long)]
+    #[arg(long, conflicts_with = "explain")]
     jsonl: bool,
 
     /// As the operator, about this session
@@ -66,7 +68,8 @@ enum Ask {
 impl Check {
     pub(super) async fn run(self, context: &Context) -> Result<u8, CliError> {
         if let Some(Ask::Hook(hook)) = self.ask {
-            return Ok(hook.run(context, &self.handle).await);
+            let session = self.session.as_deref().unwrap_or_default();
+            return Ok(hook.run(context, &self.handle, session, self.explain).await);
         }
         let client = if self.session.is_some() {
             context.operator().await?

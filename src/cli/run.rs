@@ -128,6 +128,13 @@ enum Miss {
     Wait,
 }
 
+/// Where the daemon says that things are.
+struct Places {
+    session_socket: PathBuf,
+    /// What a confined command may see nothing of.
+    guarded: Vec<PathBuf>,
+}
+
 /// A registered session about to get its episode.
 struct Registered {
     client: Client,
@@ -140,23 +147,18 @@ struct Registered {
     firewall: Option<Firewall>,
 }
 
-/// Where the daemon says that sessions connect.
-async fn session_socket(context: &Context) -> Result<PathBuf, CliError> {
-    let info = context.operator().await?.server_info().await?;
-    Ok(info.session_socket.into())
-}
-
 impl Run {
     pub(super) async fn run(self, context: &Context) -> Result<u8, CliError> {
-        let before_start = |error: CliError| error.with_exit(FAILED_BEFORE_START);
+        if self.on_miss == Miss::Wait && self.session.firewall.survives_denials() {
+            let message = "--on-miss wait needs a session that a miss ends";
+            let error = CliError::usage(message, "leave out --on-denial continue");
+            return Err(before_start(error));
+        }
         // From here on a signal waits for the child instead of ending this
         // process, so that nothing made below is left behind.
         let mut signals = Signals::open()
             .map_err(|error| before_start(CliError::reading("signals".as_ref(), &error)))?;
-        let session_socket = match &self.session_socket {
-            Some(path) => path.clone(),
-            None => session_socket(context).await.map_err(before_start)?,
-        };
+        let places = self.places(context).await.map_err(before_start)?;
         let registered = tokio::select! {
             registered = register(context, self.session.clone(), self.role, &self.lease) => registered.map_err(before_start)?,
             signal = signals.fatal() => return Ok(child::Exit::Signal(signal.as_raw()).code()),
@@ -169,19 +171,19 @@ impl Run {
                 return Err(before_start(error));
             }
         };
-        let command = match self.command_line(context, &registered, &scratch, &session_socket) {
+        let command = match self.command_line(&registered, &scratch, &places) {
             Ok(command) => command,
             Err(error) => {
                 remove(&registered).await;
-                return Err(before_start(error));
+                return Err(error);
             }
         };
         let environment = [
             ("EPISODE_SESSION_ID", registered.session_id.clone().into()),
             ("EPISODE_HANDLE_FILE", scratch.handle_file().into()),
-            ("EPISODE_SOCKET", session_socket.into()),
+            ("EPISODE_SOCKET", places.session_socket.into()),
         ];
-        let episode = match Episode::spawn(&command, environment) {
+        let episode = match Episode::spawn(&command, environment, self.confine) {
             Ok(episode) => episode,
             Err(error) => {
                 remove(&registered).await;
@@ -195,13 +197,35 @@ impl Run {
 }
 
 impl Run {
+    async fn places(&self, context: &Context) -> Result<Places, CliError> {
+        if let Some(path) = &self.session_socket {
+            return Ok(Places {
+                session_socket: path.clone(),
+                guarded: Vec::new(),
+            });
+        }
+        let info = context.operator().await?.server_info().await?;
+        let session_socket = PathBuf::from(info.session_socket);
+        let guarded = vec![
+            parent(Path::new(&info.operator_socket)),
+            parent(&session_socket),
+            info.state_dir.into(),
+            parent(&context.operator_socket()?),
+            context.env.state_dir()?,
+            context.env.runtime_dir()?,
+        ];
+        Ok(Places {
+            session_socket,
+            guarded,
+        })
+    }
+
     /// The command as it is started: itself, or confined.
     fn command_line(
         &self,
-        context: &Context,
         registered: &Registered,
         scratch: &Scratch,
-        session_socket: &Path,
+        places: &Places,
     ) -> Result<Vec<OsString>, CliError> {
         let Some(firewall) = registered.firewall.as_ref().filter(|_| self.confine) else {
             return Ok(self.command.clone());
@@ -210,24 +234,33 @@ impl Run {
             "" => &firewall.workspace_root,
             root => root,
         };
-        let parent = |path: &Path| path.parent().unwrap_or(path).to_owned();
+        let whole = |path: &PathBuf| {
+            path.canonicalize()
+                .map_err(|error| CliError::reading(path, &error))
+        };
+        let readable: Result<_, _> = self.confine_read.iter().map(whole).collect();
+        let readable = readable.map_err(before_start)?;
         let confinement = Confinement {
             workspace: host_root.into(),
             named: firewall.workspace_root.clone().into(),
-            session_dir: parent(session_socket),
+            session_dir: parent(&places.session_socket),
             scratch: parent(&scratch.handle_file()),
-            readable: self.confine_read.clone(),
+            readable,
         };
-        let operator = context.operator_socket()?;
-        confinement.check(&[
-            parent(&operator),
-            parent(session_socket),
-            context.env.state_dir()?,
-            context.env.runtime_dir()?,
-        ])?;
-        confine::hand_on_nothing()?;
-        Ok(confinement.wrap(&self.command, confine::has_terminal()))
+        confine::check_bubblewrap().map_err(before_start)?;
+        confinement.check(&places.guarded).map_err(before_start)?;
+        confinement.check_program(&self.command[0])?;
+        confine::hand_on_nothing().map_err(before_start)?;
+        Ok(confinement.wrap(&self.command))
     }
+}
+
+fn before_start(error: CliError) -> CliError {
+    error.with_exit(FAILED_BEFORE_START)
+}
+
+fn parent(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(path).to_owned()
 }
 
 async fn register(
@@ -357,9 +390,5 @@ fn not_started(program: &OsString, error: &io::Error) -> CliError {
         _ => NOT_EXECUTABLE,
     };
     let message = format!("cannot run {}: {error}", program.display());
-    let error = CliError::local(exit, "FAILED_PRECONDITION", message);
-    if program == "bwrap" {
-        return error.with_hint("--confine needs bubblewrap: apt-get install bubblewrap");
-    }
-    error
+    CliError::local(exit, "FAILED_PRECONDITION", message)
 }

@@ -97,6 +97,7 @@ impl AdminApi {
             pid: i32::try_from(std::process::id()).unwrap_or(0),
             operator_socket: facts.operator_socket.to_string_lossy().into_owned(),
             session_socket: facts.session_socket.to_string_lossy().into_owned(),
+            state_dir: facts.state_dir.to_string_lossy().into_owned(),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::proto::firewall as pb;
 use crate::proto::firewall::tool_request::Request;
 
 /// What the agent takes for "no", with the reason on stderr for its model.
-const BLOCKED: u8 = 2;
+pub const BLOCKED: u8 = 2;
 
 /// Longest event, in bytes: a whole file may be written by one.
 const MAX_EVENT: u64 = 64 * 1024 * 1024;
@@ -43,8 +43,14 @@ pub(super) struct Hook {
 }
 
 impl Hook {
-    pub(super) async fn run(self, context: &Context, handle: &HandleArgs) -> u8 {
-        match self.decide(context, handle).await {
+    pub(super) async fn run(
+        self,
+        context: &Context,
+        handle: &HandleArgs,
+        session: &str,
+        explain: bool,
+    ) -> u8 {
+        match self.decide(context, handle, session, explain).await {
             Ok(verdict) if verdict.decision() == pb::Decision::Deny => say(&format!(
                 "denied by the context firewall: {}",
                 line(&verdict)
@@ -52,6 +58,11 @@ impl Hook {
             Ok(verdict) if verdict.decision() == pb::Decision::Unspecified => {
                 say("denied: the context firewall gave no verdict")
             }
+            Ok(verdict) if verdict.narrowed && verdict.enforced => say(&format!(
+                "denied: of {} only what is listed may be shown, and a hook cannot see to that; \
+                 name a listed file, or a directory that may be read as a whole",
+                line(&verdict)
+            )),
             Ok(_) => 0,
             Err(why) => say(&format!(
                 "denied, because the context firewall was not asked: {why}"
@@ -59,18 +70,29 @@ impl Hook {
         }
     }
 
-    async fn decide(&self, context: &Context, handle: &HandleArgs) -> Result<pb::Verdict, String> {
+    async fn decide(
+        &self,
+        context: &Context,
+        handle: &HandleArgs,
+        session: &str,
+        explain: bool,
+    ) -> Result<pb::Verdict, String> {
         let event = read_event()?;
         let tool = match self.agent {
             Agent::ClaudeCode => claude_code(&event)?,
         };
         let failed = |error: CliError| error.render(context.format).trim().to_owned();
-        let handle = handle.require(&context.env).map_err(failed)?;
-        let client = context.session(handle).await.map_err(failed)?;
+        let client = if session.is_empty() {
+            let handle = handle.require(&context.env).map_err(failed)?;
+            context.session(handle).await
+        } else {
+            context.operator().await
+        };
+        let client = client.map_err(failed)?;
         let tool = pb::ToolRequest {
             request: Some(tool),
         };
-        ask(&client, String::new(), tool, false)
+        ask(&client, session.to_owned(), tool, explain)
             .await
             .map_err(failed)
     }
@@ -97,43 +119,51 @@ fn read_event() -> Result<Value, String> {
 fn claude_code(event: &Value) -> Result<Request, String> {
     let name = event["tool_name"].as_str();
     let name = name.ok_or("the event has no tool_name")?;
-    let cwd = event["cwd"].as_str().unwrap_or_default();
+    let cwd = text(event, "cwd")?.unwrap_or_default();
     let input = &event["tool_input"];
     let field = |key: &str| {
-        let text = input[key].as_str().map(str::to_owned);
+        let text = text(input, key)?.map(str::to_owned);
         text.ok_or_else(|| format!("{name} has no {key}"))
     };
     // Relative to where the agent is, not to the root of the workspace.
-    let at = |path: String| match cwd {
-        "" => path,
-        _ if path.starts_with('/') => path,
-        _ => format!("{cwd}/{path}"),
+    let at = |path: &str| {
+        let path = plain(path)?;
+        Ok::<_, String>(match cwd {
+            "" => path.to_owned(),
+            _ if path.starts_with('/') => path.to_owned(),
+            _ => format!("{cwd}/{path}"),
+        })
     };
-    let place = || match input["path"].as_str() {
-        Some(path) => at(path.to_owned()),
-        None if cwd.is_empty() => ".".to_owned(),
-        None => cwd.to_owned(),
-    };
+    let file = |key: &str| at(&field(key)?);
+    let place = || at(text(input, "path")?.unwrap_or("."));
     Ok(match name {
-        "Read" | "NotebookRead" => Request::Read(pb::Read {
-            path: at(field("file_path").or_else(|_| field("notebook_path"))?),
-            hash: Vec::new(),
-        }),
+        "Read" | "NotebookRead" => {
+            let is_notebook = input["file_path"].is_null();
+            let key = if is_notebook {
+                "notebook_path"
+            } else {
+                "file_path"
+            };
+            Request::Read(pb::Read {
+                path: file(key)?,
+                hash: Vec::new(),
+            })
+        }
         "Write" => Request::Write(pb::Write {
-            path: at(field("file_path")?),
+            path: file("file_path")?,
         }),
         "Edit" | "MultiEdit" => Request::Edit(pb::Edit {
-            path: at(field("file_path")?),
+            path: file("file_path")?,
         }),
         "NotebookEdit" => Request::Edit(pb::Edit {
-            path: at(field("notebook_path")?),
+            path: file("notebook_path")?,
         }),
-        "LS" => Request::List(pb::List { path: place() }),
+        "LS" => Request::List(pb::List { path: place()? }),
         "Glob" => Request::List(pb::List {
-            path: glob_place(&field("pattern")?, place())?,
+            path: glob_place(&field("pattern")?, place()?)?,
         }),
         "Grep" => Request::Search(pb::Search {
-            scope: place(),
+            scope: place()?,
             recursive: true,
         }),
         "Bash" => Request::Command(pb::Command {
@@ -152,6 +182,24 @@ fn claude_code(event: &Value) -> Result<Request, String> {
     })
 }
 
+/// A field that is text or absent; anything else is not guessed at.
+fn text<'a>(object: &'a Value, key: &str) -> Result<Option<&'a str>, String> {
+    match &object[key] {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        _ => Err(format!("{key} is no text")),
+    }
+}
+
+/// A path that means the same to whoever opens it: an agent might expand `~`, or
+/// trim blanks.
+fn plain(path: &str) -> Result<&str, String> {
+    if path.starts_with('~') || path.trim() != path {
+        return Err(format!("the path `{path}` is not plain"));
+    }
+    Ok(path)
+}
+
 fn named(server: &str, name: &str) -> Request {
     Request::CallTool(pb::CallTool {
         server: server.to_owned(),
@@ -162,8 +210,11 @@ fn named(server: &str, name: &str) -> Request {
 
 /// Where a pattern looks: the directory, or what the pattern itself begins with.
 fn glob_place(pattern: &str, directory: String) -> Result<String, String> {
-    if pattern.split('/').any(|part| part == "..") {
-        return Err("a pattern with `..` is not judged".to_owned());
+    // Alternatives can begin anywhere and climb.
+    let group = pattern.find(['{', '(']);
+    let leads_away = group.is_some_and(|at| pattern[at..].contains('/'));
+    if pattern.contains("..") || plain(pattern).is_err() || leads_away {
+        return Err("a pattern that may leave its directory is not judged".to_owned());
     }
     if !pattern.starts_with('/') {
         return Ok(directory);
@@ -198,8 +249,9 @@ fn host_of(url: &str) -> Result<Request, String> {
     if host.is_empty() || !host.bytes().all(plain) {
         return Err("the host is not plain".to_owned());
     }
+    let address = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
     Ok(Request::Network(pb::Network {
-        host: host.to_owned(),
+        host: address.unwrap_or(host).to_owned(),
         port: port.into(),
     }))
 }
@@ -238,10 +290,11 @@ mod tests {
             ("MultiEdit", json!({"file_path": "a"}), "/w/a"),
             ("NotebookEdit", json!({"notebook_path": "n"}), "/w/n"),
             ("LS", json!({"path": "/etc"}), "/etc"),
-            ("Glob", json!({"pattern": "**/*.rs"}), "/w"),
+            ("Glob", json!({"pattern": "**/*.rs"}), "/w/."),
             ("Glob", json!({"pattern": "/etc/*.conf"}), "/etc"),
             ("Grep", json!({"pattern": "x", "path": "src"}), "/w/src"),
-            ("Grep", json!({"pattern": "x"}), "/w"),
+            ("Grep", json!({"pattern": "x"}), "/w/."),
+            ("Glob", json!({"pattern": "src/**/*.{ts,tsx}"}), "/w/."),
         ] {
             assert_eq!(path(of(tool, input)), expected, "{tool}");
         }
@@ -279,7 +332,29 @@ mod tests {
         ] {
             assert!(claude_code(&event).is_err(), "{event}");
         }
-        assert!(glob_place("../*", "/w".to_owned()).is_err());
+        for input in [
+            json!({"path": ["/etc"]}),
+            json!({"path": 7}),
+            json!({"path": "~/.ssh"}),
+            json!({"path": " /etc"}),
+        ] {
+            for tool in ["LS", "Grep"] {
+                let event = json!({"tool_name": tool, "cwd": "/w", "tool_input": input});
+                assert!(claude_code(&event).is_err(), "{event}");
+            }
+        }
+        let nowhere = json!({"tool_name": "LS", "cwd": [], "tool_input": {}});
+        assert!(claude_code(&nowhere).is_err());
+        for pattern in [
+            "../*",
+            "{/etc,src}/*",
+            "{..,src}/*",
+            "@(..)/*",
+            "~/.ssh/*",
+            "a/@(b|/etc)",
+        ] {
+            assert!(glob_place(pattern, "/w".to_owned()).is_err(), "{pattern}");
+        }
     }
 
     #[test]
@@ -291,8 +366,8 @@ mod tests {
         let is = |host: &str, port| Some((host.to_owned(), port));
         assert_eq!(of("https://example.org/x?y"), is("example.org", 443));
         assert_eq!(of("http://localhost:8080"), is("localhost", 8080));
-        assert_eq!(of("http://[::1]:80/"), is("[::1]", 80));
-        assert_eq!(of("http://[::1]"), is("[::1]", 80));
+        assert_eq!(of("http://[::1]:80/"), is("::1", 80));
+        assert_eq!(of("http://[::1]"), is("::1", 80));
         for bad in [
             "ftp://h",
             "https://",

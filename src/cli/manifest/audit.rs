@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -35,6 +36,9 @@ What was read is listed with the content it has now; what was written may be wri
 if there is one, else by its directory; a command becomes a rule of the very same words. What was \
 added, and what cannot be allowed by a manifest, is told on stderr: review it. A denial is in the \
 record a second or two after it happened, and of a session the first 200.";
+
+/// A denial is in the record by then.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Make the manifest that would have allowed what a session was denied.
 #[derive(Debug, Args)]
@@ -66,6 +70,7 @@ impl FromAudit {
             ));
         }
         let base = show::stored(&client, Of::ManifestHash(firewall.manifest_hash.clone())).await?;
+        tokio::time::sleep(WRITTEN_WITHIN).await;
         let asked = denials(client, self.session).await?;
         let root = self.root.unwrap_or_else(|| host_root(&firewall));
         let root = fs::canonicalize(&root).map_err(|error| CliError::reading(&root, &error))?;

@@ -6,8 +6,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, test_kill_process_group,
-    waitid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, getpgid, kill_process_group,
+    test_kill_process_group, waitid,
 };
 
 use super::terminal::Foreground;
@@ -40,14 +40,22 @@ pub struct Episode {
     child: Child,
     group: Pid,
     foreground: Option<Foreground>,
+    /// The command is a child of this child, in a session of its own.
+    is_confined: bool,
 }
 
 impl Episode {
-    /// Starts it, in the foreground of the terminal if this process was there.
+    /// Starts it, in the foreground of the terminal if this process was there. What
+    /// is confined is in another session than the terminal: its keys come to this
+    /// process, which passes them on.
     ///
     /// What this process was given for itself is not handed on: a lease, and a
     /// handle that would outrank the child's own.
-    pub fn spawn(command: &[OsString], environment: [(&str, OsString); 3]) -> io::Result<Self> {
+    pub fn spawn(
+        command: &[OsString],
+        environment: [(&str, OsString); 3],
+        is_confined: bool,
+    ) -> io::Result<Self> {
         let child = Command::new(&command[0])
             .args(&command[1..])
             .env_remove(EPISODE_HANDLE)
@@ -59,7 +67,8 @@ impl Episode {
         let episode = Self {
             child,
             group,
-            foreground: Foreground::of(group),
+            foreground: Foreground::of(group).filter(|_| !is_confined),
+            is_confined,
         };
         if episode.foreground.is_some() {
             // It may have read from the terminal, and been stopped, before it was its turn.
@@ -99,9 +108,17 @@ impl Episode {
         self.foreground = None;
     }
 
-    /// Sends a signal to the whole group, which may be gone.
+    /// Sends a signal to the whole group, which may be gone. What confines a command
+    /// would die of a signal and take the command with it at once; so only what
+    /// must kill goes to it, and all else to the command itself.
     pub fn signal(&self, signal: Signal) {
-        let _ = kill_process_group(self.group, signal);
+        let inner = || confined_group(self.group);
+        let inner = if self.is_confined && signal != Signal::KILL {
+            inner()
+        } else {
+            None
+        };
+        let _ = kill_process_group(inner.unwrap_or(self.group), signal);
     }
 
     /// Whether anything of the group is left.
@@ -126,6 +143,15 @@ impl Episode {
         }
         self.signal(Signal::CONT);
     }
+}
+
+/// The group of what runs confined: that of the first process in the namespace,
+/// which has no handlers and so heeds no signal from outside but the last one.
+fn confined_group(outer: Pid) -> Option<Pid> {
+    let outer = outer.as_raw_nonzero();
+    let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"));
+    let first = children.ok()?.split_whitespace().next()?.parse().ok()?;
+    getpgid(Pid::from_raw(first)).ok()
 }
 
 impl Drop for Episode {

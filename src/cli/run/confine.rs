@@ -7,8 +7,9 @@
 //! Refuses a workspace that holds the daemon's sockets or registry: they would come
 //! in with it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{BorrowedFd, RawFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
@@ -58,6 +59,17 @@ pub struct Confinement {
 impl Confinement {
     /// Refuses what would let the command at what it is confined from.
     pub fn check(&self, guarded: &[PathBuf]) -> Result<(), CliError> {
+        for place in guarded {
+            let place = real(place).unwrap_or_else(|_| place.clone());
+            if SYSTEM.iter().any(|system| place.starts_with(system)) {
+                let message = format!(
+                    "{} is the daemon's, and lies where a confined command sees the system",
+                    place.display()
+                );
+                let hint = "keep the daemon's directories out of /usr and /opt";
+                return Err(CliError::usage(message, hint));
+            }
+        }
         let shown = self.readable.iter().chain([&self.workspace]);
         for shown in shown {
             let shown = real(shown)?;
@@ -78,9 +90,46 @@ impl Confinement {
         Ok(())
     }
 
-    /// The command line that runs the command confined. `has_terminal`: a session of
-    /// its own, so that it cannot type into the terminal.
-    pub fn wrap(&self, command: &[OsString], has_terminal: bool) -> Vec<OsString> {
+    /// Refuses a program that the confined command would not find, with the exit code
+    /// of a shell that does not.
+    pub fn check_program(&self, program: &OsStr) -> Result<(), CliError> {
+        let found = if Path::new(program).components().count() > 1 {
+            let named = self.named.join(program);
+            let inside = named.strip_prefix(&self.named).ok();
+            let file = inside.map_or(named.clone(), |inside| self.workspace.join(inside));
+            (file.is_file() && self.shows(&named)).then_some(file)
+        } else {
+            on_path(program).find(|file| self.shows(file))
+        };
+        let refused = |exit, what: &str| {
+            let message = format!("{} is not {what}", program.display());
+            CliError::local(exit, "FAILED_PRECONDITION", message)
+        };
+        let Some(file) = found else {
+            let hint = "the system's programs, the workspace and each --confine-read are";
+            return Err(
+                refused(super::NOT_FOUND, "where a confined command sees it").with_hint(hint),
+            );
+        };
+        let is_executable = file
+            .metadata()
+            .is_ok_and(|it| it.permissions().mode() & 0o111 != 0);
+        if is_executable {
+            return Ok(());
+        }
+        Err(refused(super::NOT_EXECUTABLE, "executable"))
+    }
+
+    fn shows(&self, path: &Path) -> bool {
+        let mut system = SYSTEM.iter().chain(LINKS);
+        system.any(|place| path.starts_with(place))
+            || path.starts_with(&self.named)
+            || self.readable.iter().any(|place| path.starts_with(place))
+    }
+
+    /// The command line that runs the command confined: in a session of its own, so
+    /// that it cannot type into the terminal, and signals reach it alone.
+    pub fn wrap(&self, command: &[OsString]) -> Vec<OsString> {
         let mut line: Vec<OsString> = vec![BWRAP.into()];
         let mut add = |words: &[&dyn AsRef<std::ffi::OsStr>]| {
             line.extend(words.iter().map(|word| word.as_ref().to_owned()));
@@ -96,10 +145,8 @@ impl Confinement {
             &"--die-with-parent",
             &"--cap-drop",
             &"ALL",
+            &"--new-session",
         ]);
-        if has_terminal {
-            add(&[&"--new-session"]);
-        }
         add(&[&"--proc", &"/proc", &"--dev", &"/dev", &"--tmpfs", &"/tmp"]);
         for place in SYSTEM.iter().chain(LOOKED_UP) {
             add(&[&"--ro-bind-try", place, place]);
@@ -132,9 +179,24 @@ impl Confinement {
     }
 }
 
-/// Whether this process has a terminal that a child could type into.
-pub fn has_terminal() -> bool {
-    std::fs::File::open("/dev/tty").is_ok()
+/// Whether what confines is there.
+pub fn check_bubblewrap() -> Result<(), CliError> {
+    if on_path(BWRAP.as_ref()).next().is_some() {
+        return Ok(());
+    }
+    let message = "there is no bubblewrap on PATH, which --confine needs";
+    let error = CliError::local(super::FAILED_BEFORE_START, "FAILED_PRECONDITION", message);
+    Err(error.with_hint("apt-get install bubblewrap"))
+}
+
+/// The files of that name in the directories of PATH.
+fn on_path(name: &OsStr) -> impl Iterator<Item = PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places: Vec<_> = std::env::split_paths(&path)
+        .map(|directory| directory.join(name))
+        .filter(|file| file.is_file())
+        .collect();
+    places.into_iter()
 }
 
 /// Hands on no descriptor that this process was started with but the standard ones:
@@ -208,6 +270,10 @@ mod tests {
         ] {
             let checked = confined(workspace, readable).check(&guarded);
             assert!(checked.is_err(), "{workspace:?} {readable:?}");
+        }
+        for guarded in ["/opt/episoded/state", "/usr/share/episoded"] {
+            let checked = confined("work", "lib").check(&[guarded.into()]);
+            assert!(checked.is_err(), "{guarded}");
         }
     }
 }

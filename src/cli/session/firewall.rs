@@ -56,6 +56,11 @@ enum Denial {
 }
 
 impl FirewallArgs {
+    /// Whether a denial leaves the session alive.
+    pub fn survives_denials(&self) -> bool {
+        matches!(self.on_denial, Some(Denial::Continue))
+    }
+
     /// Whether one is asked for.
     pub fn is_asked_for(&self) -> bool {
         self.consume || self.audit

@@ -1,8 +1,8 @@
 //! The bytes of one file on their way to a client.
 //!
-//! Owns the room they take. A client that takes nothing for a while loses them:
-//! room is shared by all sessions, and one that stalls must not keep the others
-//! from reading.
+//! Owns the room they take. A client that has not taken them all in time loses
+//! them: room is shared by all sessions, and one that stalls must not keep the
+//! others from reading.
 
 use std::{
     sync::{Arc, Weak},
@@ -11,58 +11,41 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// See the module.
-pub(super) struct Held(Arc<Mutex<Inner>>);
+pub(super) struct Held<R>(Arc<Mutex<Option<Kept<R>>>>);
 
-struct Inner {
-    /// None once they were taken away.
-    kept: Option<Kept>,
-    /// Something was taken since the last look.
-    moved: bool,
-}
-
-struct Kept {
+/// None once it was taken away.
+struct Kept<R> {
     left: Bytes,
-    _room: OwnedSemaphorePermit,
+    _room: R,
 }
 
-/// Nothing was taken for too long, and the bytes are gone.
+/// The time is over, and the bytes are gone.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stalled;
 
-impl Held {
-    /// Keeps bytes, and the room they take, until they are dropped or nothing was
-    /// taken for twice that time at most.
-    pub(super) fn new(left: Bytes, room: OwnedSemaphorePermit, stalled_after: Duration) -> Self {
-        let kept = Kept { left, _room: room };
-        let inner = Arc::new(Mutex::new(Inner {
-            kept: Some(kept),
-            moved: true,
-        }));
-        tokio::spawn(look_after(Arc::downgrade(&inner), stalled_after));
-        Self(inner)
+impl<R: Send + 'static> Held<R> {
+    /// Keeps bytes, and the room they take, until they are dropped or the time is
+    /// over.
+    pub(super) fn new(left: Bytes, room: R, time: Duration) -> Self {
+        let kept = Arc::new(Mutex::new(Some(Kept { left, _room: room })));
+        tokio::spawn(end(Arc::downgrade(&kept), time));
+        Self(kept)
     }
 
     /// Takes up to so many bytes; empty: there were no more.
     pub(super) fn take(&self, most: usize) -> Result<Bytes, Stalled> {
-        let mut inner = self.0.lock();
-        inner.moved = true;
-        let left = &mut inner.kept.as_mut().ok_or(Stalled)?.left;
+        let mut kept = self.0.lock();
+        let left = &mut kept.as_mut().ok_or(Stalled)?.left;
         Ok(left.split_to(left.len().min(most)))
     }
 }
 
-async fn look_after(inner: Weak<Mutex<Inner>>, stalled_after: Duration) {
-    loop {
-        tokio::time::sleep(stalled_after).await;
-        let Some(inner) = inner.upgrade() else { return };
-        let mut inner = inner.lock();
-        if !std::mem::take(&mut inner.moved) {
-            inner.kept = None;
-            return;
-        }
+async fn end<R>(kept: Weak<Mutex<Option<Kept<R>>>>, time: Duration) {
+    tokio::time::sleep(time).await;
+    if let Some(kept) = kept.upgrade() {
+        *kept.lock() = None;
     }
 }
 
@@ -71,15 +54,15 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use bytes::Bytes;
-    use tokio::sync::Semaphore;
+    use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
     use super::{Held, Stalled};
 
     const SHORT: Duration = Duration::from_millis(5);
 
-    async fn held(room: &Arc<Semaphore>, stalled_after: Duration) -> Held {
+    async fn held(room: &Arc<Semaphore>, time: Duration) -> Held<OwnedSemaphorePermit> {
         let permit = Arc::clone(room).acquire_owned().await.unwrap();
-        Held::new(Bytes::from_static(b"abcdef"), permit, stalled_after)
+        Held::new(Bytes::from_static(b"abcdef"), permit, time)
     }
 
     #[tokio::test]
@@ -95,7 +78,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_takes_nothing_loses_its_room() {
+    async fn a_client_that_does_not_take_all_in_time_loses_the_room() {
         let room = Arc::new(Semaphore::new(1));
         let held = held(&room, SHORT).await;
         assert_eq!(held.take(1).unwrap(), "a");

@@ -38,14 +38,18 @@ const MAX_FILE: u64 = 64 * 1024 * 1024;
 /// Bytes on their way in all.
 const MAX_IN_FLIGHT: usize = 256 * 1024 * 1024;
 
+/// Bytes on their way to one session.
+const MAX_SHARE: usize = 128 * 1024 * 1024;
+
 /// Bytes that one permit stands for.
 const UNIT: usize = 4096;
 
 /// How long a read waits for room.
 const ROOM_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a client may take nothing of a file.
-const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// How long a client may take for a file: for the largest, a hundredth of what a
+/// socket on one host does.
+const TAKEN_WITHIN: Duration = Duration::from_mins(1);
 
 /// Bytes in one message.
 const PART: usize = 256 * 1024;
@@ -56,9 +60,18 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Roots kept open. One that was closed is opened again by its path.
 const MAX_ROOTS: usize = 1024;
 
+/// The room of one file, given back when it is dropped.
+pub(super) struct Room {
+    share: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
+}
+
 /// What reads share.
 pub(super) struct Reads {
     room: Arc<Semaphore>,
+    /// What of it each session may have: half, so that one alone cannot keep the
+    /// others from reading.
+    shares: Mutex<HashMap<Seq, Arc<Semaphore>>>,
     roots: Mutex<HashMap<Seq, Arc<Root>>>,
 }
 
@@ -66,6 +79,7 @@ impl Default for Reads {
     fn default() -> Self {
         Self {
             room: Arc::new(Semaphore::new(MAX_IN_FLIGHT / UNIT)),
+            shares: Mutex::default(),
             roots: Mutex::default(),
         }
     }
@@ -86,18 +100,30 @@ impl Reads {
         Ok(root)
     }
 
-    async fn make_room(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Refusal> {
+    fn share(&self, seq: Seq) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock();
+        let share = shares.entry(seq);
+        Arc::clone(share.or_insert_with(|| Arc::new(Semaphore::new(MAX_SHARE / UNIT))))
+    }
+
+    async fn make_room(&self, seq: Seq, bytes: u64) -> Result<Room, Refusal> {
         let units = usize::try_from(bytes)
             .unwrap_or(MAX_IN_FLIGHT)
             .div_ceil(UNIT);
         let units = u32::try_from(units.max(1)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(units);
-        match tokio::time::timeout(ROOM_WITHIN, room).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) => Err(internal()),
+        let (share, room) = (self.share(seq), Arc::clone(&self.room));
+        let both = async {
+            let share = share.acquire_many_owned(units).await.ok()?;
+            let room = room.acquire_many_owned(units).await.ok()?;
+            Some(Room { share, room })
+        };
+        match tokio::time::timeout(ROOM_WITHIN, both).await {
+            Ok(Some(room)) => Ok(room),
+            Ok(None) => Err(internal()),
             Err(_) => Err(Refusal::new(
                 Reason::RateLimited,
-                "256 MiB of files are on their way already, try again",
+                "128 MiB of files are on their way to the session, or 256 MiB to all, already: \
+                 try again",
             )),
         }
     }
@@ -115,6 +141,7 @@ pub(super) fn close_roots_of_ended(reads: &Arc<Reads>, sessions: &Sessions) {
                 view.is_some_and(|view| view.session.is_active())
             };
             reads.roots.lock().retain(|seq, _| is_live(seq));
+            reads.shares.lock().retain(|seq, _| is_live(seq));
         }
     });
 }
@@ -145,10 +172,19 @@ impl FirewallApi {
         }
         let verdict = sessions.check(&view, &request, actor(&caller), caller.wait());
         let verdict = verdict.await.map_err(|error| error.into_refusal(name))?;
-        let allowed = match &verdict.outcome {
+        let mut verdict = verdict;
+        let mut allowed = match &verdict.outcome {
             Ok(_) => self.open(&view, &verdict).await,
             Err(denied) => return Err(refusal(&view, &verdict, denied).into()),
         };
+        if matches!(allowed, Err(Failed::Mismatch))
+            && let Some(now) = self.without_pin(&view, &request)
+        {
+            // The session wrote the file itself while it was read.
+            let id = verdict.id.take();
+            verdict = Verdict { id, ..now };
+            allowed = self.open(&view, &verdict).await;
+        }
         let (verified, room) = match allowed {
             Ok(opened) => opened,
             Err(Failed::Mismatch) => {
@@ -175,12 +211,20 @@ impl FirewallApi {
             api: self.clone(),
             caller,
             head: Some(head),
-            held: (!left.is_empty()).then(|| Held::new(left, room, STALLED_AFTER)),
+            held: (!left.is_empty()).then(|| Held::new(left, room, TAKEN_WITHIN)),
         };
         Ok(futures_util::stream::unfold(parts, |mut parts| async {
             let part = parts.next()?;
             Some((part, parts))
         }))
+    }
+
+    /// How a request is decided by now, if it is allowed without a pin.
+    fn without_pin(&self, view: &View, request: &Request) -> Option<Verdict> {
+        let sessions = &self.api.sessions;
+        let view = sessions.index().by_seq(view.session.seq)?;
+        let verdict = sessions.explain(&view, request).ok()?;
+        (verdict.outcome.is_ok() && verdict.expected.is_none()).then_some(verdict)
     }
 
     /// The hash of the entry that a verdict is about.
@@ -196,11 +240,7 @@ impl FirewallApi {
             .map(|(_, entry)| entry.hash)
     }
 
-    async fn open(
-        &self,
-        view: &View,
-        verdict: &Verdict,
-    ) -> Result<(Verified, OwnedSemaphorePermit), Failed> {
+    async fn open(&self, view: &View, verdict: &Verdict) -> Result<(Verified, Room), Failed> {
         let firewall = view.session.firewall.as_ref();
         let (Some(firewall), Judged::Path(path)) = (firewall, &verdict.judged) else {
             return Err(Failed::Refused(internal()));
@@ -214,8 +254,10 @@ impl FirewallApi {
             None => Expected::Any,
         };
         let most = verdict.size.unwrap_or(MAX_FILE).min(MAX_FILE);
-        let room = self.reads.make_room(most).await.map_err(Failed::Refused)?;
-        let (reads, seq) = (Arc::clone(&self.reads), view.session.seq);
+        let seq = view.session.seq;
+        let room = self.reads.make_room(seq, most).await;
+        let room = room.map_err(Failed::Refused)?;
+        let reads = Arc::clone(&self.reads);
         let opened_at = firewall.opened_at().as_str().to_owned();
         let (relative, shown) = (relative.to_owned(), path.as_str().to_owned());
         let read = tokio::task::spawn_blocking(move || {
@@ -228,17 +270,21 @@ impl FirewallApi {
             Ok(Err(error)) => return Err(Failed::Refused(unreadable(&error, &shown))),
             Err(_) => return Err(Failed::Refused(internal())),
         };
-        let room = shrink(room, verified.bytes.len().div_ceil(UNIT).max(1));
+        let room = room.shrink(verified.bytes.len().div_ceil(UNIT).max(1));
         Ok((verified, room))
     }
 }
 
-/// Gives back the room that the file did not need.
-fn shrink(mut room: OwnedSemaphorePermit, units: usize) -> OwnedSemaphorePermit {
-    if let Some(surplus) = room.num_permits().checked_sub(units) {
-        drop(room.split(surplus));
+impl Room {
+    /// Gives back what the file did not need.
+    fn shrink(mut self, units: usize) -> Self {
+        for permit in [&mut self.share, &mut self.room] {
+            if let Some(surplus) = permit.num_permits().checked_sub(units) {
+                drop(permit.split(surplus));
+            }
+        }
+        self
     }
-    room
 }
 
 fn asks_for_hash(verdict: &Verdict) -> bool {
@@ -300,7 +346,7 @@ fn said(denied: &Denied) -> &str {
 }
 
 fn stalled() -> Refusal {
-    let message = "nothing of the file was taken for 30 seconds";
+    let message = "the file was not taken within a minute";
     Refusal::new(Reason::DeadlineExceeded, message)
 }
 
@@ -310,7 +356,7 @@ struct Parts {
     caller: Caller,
     head: Option<pb::ReadFileResponse>,
     /// What comes after the head; none: no more.
-    held: Option<Held>,
+    held: Option<Held<Room>>,
 }
 
 impl Parts {

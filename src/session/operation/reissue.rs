@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    firewall::manifest::Manifest,
+    firewall::manifest::{Access, Manifest},
     ids::SessionId,
     secret::{Handle, HandleDigest},
     session::{
@@ -111,7 +111,7 @@ impl Reissue {
     }
 
     /// All that goes on: work, role, labels, policy, lease, roots, idle timeout,
-    /// and what is left of the deadline.
+    /// what is left of the deadline, and which files were written already.
     fn successor(
         &self,
         batch: &mut Batch<'_>,
@@ -119,6 +119,7 @@ impl Reissue {
         manifest: &Manifest,
     ) -> Session {
         let before = &refinement.session;
+        let lifted = carried(batch, refinement, manifest);
         let names = Names::new(self.session_id.as_str(), before.work_id(), "");
         let manifest = batch.intern().manifest(&ManifestRef {
             hash: manifest.hash(),
@@ -146,8 +147,26 @@ impl Reissue {
         extra.predecessor = SessionId::parse(before.id()).ok();
         let labels = before.extra.as_ref().and_then(|extra| extra.labels.clone());
         extra.labels = labels;
+        extra.lifted = lifted;
         session
     }
+}
+
+/// The entries whose pin stays lifted: the same file, still to be written, and not
+/// pinned to other content since.
+fn carried(batch: &Batch<'_>, refinement: &Refinement, manifest: &Manifest) -> Vec<u32> {
+    let Some(before) = batch.manifest(&refinement.manifest.hash) else {
+        return Vec::new();
+    };
+    let lifted = refinement.session.lifted().iter();
+    let entries = lifted.filter_map(|at| before.entries().get(*at as usize));
+    let same = entries.filter_map(|old| {
+        let (at, new) = manifest.entry(old.path.as_str())?;
+        (new.access == Access::ReadWrite && new.hash == old.hash).then_some(at)
+    });
+    let mut carried: Vec<u32> = same.collect();
+    carried.sort_unstable();
+    carried
 }
 
 /// Refuses a refinement.

@@ -26,7 +26,8 @@ impl Workspace {
             "profileId": "p-1",
             "entries": [{"path": "src/main.rs", "hash": hash, "access": "ACCESS_READ_WRITE"}],
             "trees": [{"path": "out", "access": "TREE_ACCESS_WRITE"}],
-            "tools": ["TOOL_CLASS_READ", "TOOL_CLASS_WRITE", "TOOL_CLASS_EXECUTE"],
+            "tools": ["TOOL_CLASS_READ", "TOOL_CLASS_WRITE", "TOOL_CLASS_EXECUTE",
+                "TOOL_CLASS_LIST_FILES", "TOOL_CLASS_SEARCH"],
             "commands": [{"program": "cargo", "arguments": [{"literal": "test"}]}],
             "namedTools": [{"server": "docs", "name": "search"}],
         });
@@ -186,6 +187,38 @@ async fn a_hook_denies_what_is_denied_and_what_it_cannot_read() {
             "{allowed}"
         );
     }
+    // A hook cannot see to it that only what is listed is shown.
+    for (tool, input) in [
+        ("Grep", json!({"pattern": "."})),
+        (
+            "Grep",
+            json!({"pattern": ".", "path": "src", "glob": "lib.rs"}),
+        ),
+        ("Glob", json!({"pattern": "**/*.rs"})),
+        ("LS", json!({"path": root})),
+    ] {
+        let narrowed = event(tool, input);
+        let done = ask(&enforced, &narrowed).await;
+        assert_eq!(done.code, Some(2), "{narrowed}");
+        assert!(done.stderr.contains("only what is listed"), "{done:?}");
+    }
+    let listed = event("Grep", json!({"pattern": ".", "path": "src/main.rs"}));
+    assert_eq!(ask(&enforced, &listed).await.code, Some(0));
+    let explain = ["check", "--explain", "hook", "--for", "claude-code"];
+    let mut command = ctl.command(&explain);
+    let mut running = Running::start(command.env("EPISODE_HANDLE_FILE", &enforced));
+    running
+        .write(&event("Read", json!({"file_path": "/etc/shadow"})))
+        .await;
+    assert_eq!(running.end().await.code, Some(2), "and ends nothing");
+    // A mistake in the agent's settings does not let it go on.
+    for mistake in [
+        &["check", "hook", "--for", "claude"][..],
+        &["check", "hook"],
+    ] {
+        let done = with(&ctl, &enforced, mistake).await;
+        assert_eq!(done.code, Some(2), "{mistake:?} {done:?}");
+    }
     for unreadable in ["", "{", "[]", "{\"tool_name\": \"Read\"}"] {
         let done = ask(&enforced, unreadable).await;
         assert_eq!(done.code, Some(2), "{unreadable}");
@@ -307,6 +340,9 @@ fn run(ctl: &Ctl, workspace: &Workspace, more: &[&str], script: &str) -> Running
 async fn a_run_that_misses_is_stopped_or_waits_for_its_successor() {
     let daemon = Daemon::start().await;
     let (ctl, workspace) = (Ctl::new(daemon.dirs()), Workspace::new());
+    let survives = ["--on-miss", "wait", "--on-denial", "continue"];
+    let refused = run(&ctl, &workspace, &survives, "true").end().await;
+    assert_eq!(refused.code, Some(125), "{refused:?}");
     let stopped = run(
         &ctl,
         &workspace,

@@ -1,5 +1,7 @@
 //! Start, stop, backup and export of a daemon.
 
+use std::path::Path;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
@@ -107,6 +109,19 @@ async fn a_daemon_that_cannot_start_says_why() {
     assert_eq!(failed.code, Some(69), "{failed:?}");
     assert!(failed.stderr.contains("registry.db"), "{failed:?}");
     assert!(failed.stderr.contains("hint: its log is"), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_backup_replaces_nothing_but_a_file() {
+    let daemon = Daemon::start().await;
+    let ctl = Ctl::new(daemon.dirs());
+    let link = daemon.dirs().root().join("link");
+    std::os::unix::fs::symlink("nowhere", &link).expect("it is made");
+    for target in [Path::new("/dev/null"), &link, daemon.dirs().root()] {
+        let ran = ctl.run(&["backup", target.to_str().expect("text")]).await;
+        assert_eq!(ran.code, Some(64), "{target:?} {ran:?}");
+    }
+    assert!(link.is_symlink());
 }
 
 #[tokio::test]

@@ -301,6 +301,37 @@ async fn a_stream_whose_handle_dies_ends_and_says_why() {
 }
 
 #[tokio::test]
+async fn a_stream_decides_nothing_for_a_handle_that_has_died() {
+    let daemon = Daemon::start().await;
+    let mut client = daemon.operator().await;
+    let mut firewall = super::equipment::session(&daemon).await;
+    for _ in 0..20 {
+        let session = Guarded::register(&daemon, &mut client, consuming("w", small())).await;
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        let verdicts = firewall.check_tool_requests(bearer(requests, &session.handle));
+        let mut verdicts = verdicts.await.unwrap().into_inner();
+        let request = || pb::CheckToolRequestsRequest {
+            session_id: String::new(),
+            tool: Some(pb::ToolRequest {
+                request: Some(read("src/main.rs")),
+            }),
+        };
+        sender.send(request()).await.unwrap();
+        within(verdicts.message())
+            .await
+            .unwrap()
+            .expect("it is decided");
+        let end = crate::harness::normal_end(&session.id);
+        client.terminate_session(end).await.unwrap();
+        // The stream may have ended by itself.
+        let _ = sender.send(request()).await;
+        let ended = within(verdicts.message()).await;
+        refusal(ended.map(tonic::Response::new)).expect(Reason::HandleNotAccepted);
+    }
+}
+
+#[tokio::test]
 async fn a_session_without_a_firewall_has_nothing_to_decide() {
     let daemon = Daemon::start().await;
     let mut client = daemon.operator().await;

@@ -10,7 +10,7 @@ use super::equipment::{
 };
 use crate::harness::{Daemon, bearer, get, refusal, register};
 
-async fn put(
+pub async fn put(
     firewall: &mut Firewall,
     parts: Vec<m::Manifest>,
 ) -> Result<pb::PutManifestResponse, tonic::Status> {

@@ -8,7 +8,8 @@ use spb::DenialReason;
 use spb::EventKind::{Created, RefinementRequested, Terminated};
 
 use super::equipment::{
-    Firewall, Guarded, allowed, consuming, denied, entry, history, kinds, operator, read, small,
+    Firewall, Guarded, allowed, consuming, denied, entry, history, kinds, manifest, operator, read,
+    small, write,
 };
 use crate::harness::{Client, Daemon, get, refusal, within};
 
@@ -279,6 +280,36 @@ async fn the_successor_goes_on_where_the_session_ended() {
         reason: String::new(),
     });
     refusal(late.await).expect(Reason::RefinementAnswered);
+}
+
+#[tokio::test]
+async fn a_successor_reads_back_what_was_written_unless_it_is_pinned_anew() {
+    let daemon = Daemon::start().await;
+    let mut client = daemon.operator().await;
+    let mut firewall = operator(&daemon).await;
+    let edited = |content| entry("src/main.rs", m::Access::ReadWrite, content);
+    for (replaced, is_pinned) in [(None, false), (Some("as it is now"), true)] {
+        let before = manifest(vec![edited("as it was")], vec![]);
+        let mut session = Guarded::register(&daemon, &mut client, consuming("w", before)).await;
+        allowed(session.check(write("src/main.rs")).await);
+        assert!(!allowed(session.check(read("src/main.rs")).await).pinned);
+        let id = session.check(read("more.rs")).await.refinement_id;
+        let mut answer = reissue(&id, "more.rs");
+        if let Some(content) = replaced {
+            let whole = manifest(vec![edited(content)], vec![]);
+            let stored = super::manifests::put(&mut firewall, vec![whole])
+                .await
+                .unwrap();
+            let hash = stored.manifest_hash;
+            let hash = pb::reissue_context_request::Context::ManifestHash(hash);
+            answer.context = Some(hash);
+        }
+        let next = firewall.reissue_context(answer).await.unwrap().into_inner();
+        let next = next.session.unwrap();
+        let mut next = Guarded::of(&daemon, &next.session_id, &next.ephemeral_handle).await;
+        let verdict = allowed(next.check(read("src/main.rs")).await);
+        assert_eq!(verdict.pinned, is_pinned);
+    }
 }
 
 #[tokio::test]

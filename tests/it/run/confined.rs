@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::cli::firewall::Workspace;
-use crate::harness::{Ctl, Daemon, Done, EPISODECTL, done, need_command};
+use crate::harness::{Ctl, Daemon, Done, EPISODECTL, Running, done, need_command};
 
 const ATTACK: &str = include_str!("attack.py");
 
@@ -87,6 +87,84 @@ async fn a_confined_command_gets_at_nothing_but_its_own() {
     for reached in WITHIN_REACH.into_iter().chain(OWN) {
         assert!(free.contains(reached), "{reached}: {ran:?}");
     }
+}
+
+#[tokio::test]
+async fn a_confined_command_ends_as_it_does_without() {
+    if !need_command("bwrap") {
+        return;
+    }
+    let daemon = Daemon::start().await;
+    let (ctl, workspace) = (Ctl::new(daemon.dirs()), Workspace::new());
+    let args = workspace.args("--consume");
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let own = ["run", "--work-id", "w", "--confine", "--session-id"];
+    let line = |id: &'static str, command: &[&'static str]| {
+        [&own[..], &[id], &args, &["--"], command].concat()
+    };
+    workspace.put("w/data", "no program");
+    for (id, command, code) in [
+        ("a", &["sh", "-c", "exit 3"][..], 3),
+        ("b", &["sh", "-c", "kill -TERM $$"], 143),
+        ("c", &["no-such-program"], 127),
+        ("d", &["/nowhere/program"], 127),
+        ("e", &["/etc/shadow"], 127),
+        ("f", &["./data"], 126),
+    ] {
+        let ran = ctl.run(&line(id, command)).await;
+        assert_eq!(ran.code, Some(code), "{command:?} {ran:?}");
+    }
+    let mut nowhere = ctl.command(&line("g", &["true"]));
+    let ran = done(nowhere.env("PATH", "/nonexistent")).await;
+    assert_eq!(ran.code, Some(125), "{ran:?}");
+
+    // It is asked, and has its time.
+    let script = "trap 'echo asked; exit 9' TERM; echo ready; while :; do sleep 0.05; done";
+    for (id, ended_by_session) in [("s", true), ("t", false)] {
+        let command = ["sh", "-c", script];
+        let mut running = Running::start(&mut ctl.command(&line(id, &command)));
+        assert_eq!(running.line().await, "ready");
+        if ended_by_session {
+            ctl.ok(&["session", "terminate", id]).await;
+        } else {
+            running.signal(rustix::process::Signal::TERM);
+        }
+        assert_eq!(running.line().await, "asked");
+        let code = if ended_by_session { 124 } else { 9 };
+        assert_eq!(running.end().await.code, Some(code));
+    }
+}
+
+#[tokio::test]
+async fn what_the_daemon_says_is_its_own_is_guarded_wherever_it_lies() {
+    let daemon = Daemon::start().await;
+    let (ctl, workspace) = (Ctl::new(daemon.dirs()), Workspace::new());
+    let manifest = workspace.path("m.json");
+    let (manifest, state) = (manifest.to_str().expect("text"), daemon.dirs().state());
+    let socket = daemon.operator_socket();
+    let args = [
+        "--socket",
+        socket.to_str().expect("text"),
+        "run",
+        "--work-id",
+        "w",
+        "--consume",
+    ];
+    let root = [
+        "--workspace-root",
+        state.to_str().expect("text"),
+        "--manifest",
+        manifest,
+    ];
+    let line = [&args[..], &root, &["--confine", "--", "true"]].concat();
+    let mut command = ctl.command(&line);
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    command
+        .env_remove("EPISODED_STATE_DIR")
+        .env("HOME", elsewhere.path());
+    let ran = done(&mut command).await;
+    assert_eq!(ran.code, Some(125), "{ran:?}");
+    assert!(ran.stderr.contains("is the daemon's"), "{ran:?}");
 }
 
 #[tokio::test]
