@@ -176,6 +176,9 @@ fn judged(verdict: &pb::Verdict) -> Option<String> {
     if !verdict.path.is_empty() {
         return Some(cell(&verdict.path));
     }
+    if !verdict.name.is_empty() {
+        return Some(cell(&verdict.name));
+    }
     let commands = verdict.commands.iter().map(|words| words.words.join(" "));
     let commands: Vec<String> = commands.collect();
     (!commands.is_empty()).then(|| cell(&commands.join("; ")))

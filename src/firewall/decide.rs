@@ -118,7 +118,12 @@ pub enum Request {
         port: u16,
     },
     /// Call a tool that has a server and a name.
-    NamedTool(NamedTool),
+    NamedTool {
+        /// Which.
+        tool: NamedTool,
+        /// Of its arguments; kept in a denial, not judged. May be empty.
+        digest: Box<[u8]>,
+    },
     /// Ask a model.
     Inference(String),
     /// Use an artifact.
@@ -259,11 +264,7 @@ pub fn decide<'a>(scope: &Scope<'a>, request: &Request) -> Decision<'a> {
             format!("{host}:{port}"),
             scope.manifest.has_host(host, *port),
         ),
-        Request::NamedTool(tool) => Scope::exact(
-            "named_tools",
-            format!("{}/{}", tool.server, tool.name),
-            scope.manifest.has_named_tool(tool),
-        ),
+        Request::NamedTool { tool, digest } => scope.named_tool(tool, digest),
         Request::Inference(model) => {
             Scope::exact("models", model.clone(), scope.manifest.has_model(model))
         }
@@ -297,7 +298,7 @@ fn classes(request: &Request) -> &'static [ToolClass] {
         Request::Network { .. } => &[ToolClass::Network],
         Request::Inference(_) => &[ToolClass::Inference],
         Request::Artifact(_) => &[ToolClass::Artifact],
-        Request::NamedTool(_) | Request::Unknown => &[],
+        Request::NamedTool { .. } | Request::Unknown => &[],
     }
 }
 
@@ -444,6 +445,18 @@ impl<'a> Scope<'a> {
         }
     }
 
+    fn named_tool(&self, tool: &NamedTool, digest: &[u8]) -> Decision<'a> {
+        let name = format!("{}/{}", tool.server, tool.name);
+        let mut decision = Self::exact("named_tools", name, self.manifest.has_named_tool(tool));
+        if let Err(denied) = &mut decision.outcome
+            && !digest.is_empty()
+        {
+            let digits = digest.iter().map(|byte| format!("{byte:02x}"));
+            denied.detail = format!("arguments {}", digits.collect::<String>());
+        }
+        decision
+    }
+
     fn exact(list: &'static str, name: String, is_listed: bool) -> Decision<'a> {
         let basis = Basis::Names(list);
         if is_listed {
@@ -475,7 +488,7 @@ impl Request {
             Self::Command(command) => command.subject(),
             Self::Git(command) => format!("git {}", command.subject()),
             Self::Network { host, port } => format!("{host}:{port}"),
-            Self::NamedTool(tool) => format!("{}/{}", tool.server, tool.name),
+            Self::NamedTool { tool, .. } => format!("{}/{}", tool.server, tool.name),
             Self::Inference(name) | Self::Artifact(name) => name.clone(),
             Self::Unknown => String::new(),
         }
@@ -496,7 +509,7 @@ impl Request {
             Self::Command(_) => "command",
             Self::Git(_) => "git",
             Self::Network { .. } => "network",
-            Self::NamedTool(_) => "tool",
+            Self::NamedTool { .. } => "tool",
             Self::Inference(_) => "inference",
             Self::Artifact(_) => "artifact",
             Self::Unknown => "unknown",

@@ -334,6 +334,9 @@ pub(super) fn reason_for(bare: &Status) -> Refusal {
         {
             Refusal::new(Reason::MalformedMessage, "the message cannot be decoded")
         }
+        Code::Internal if bare.message().starts_with("Missing request message") => {
+            Refusal::new(Reason::MalformedMessage, "the call has no message")
+        }
         Code::Unimplemented if bare.message().contains("ompress") => {
             let message = "compressed messages are not accepted";
             Refusal::new(Reason::MalformedMessage, message)
@@ -385,6 +388,8 @@ mod tests {
             let refusal = reason_for(&Status::new(code, message));
             assert_eq!(refusal.reason(), Reason::Cancelled, "{code:?}");
         }
+        let empty = reason_for(&Status::internal("Missing request message."));
+        assert_eq!(empty.reason(), Reason::MalformedMessage);
         let bug = reason_for(&Status::unknown("something else"));
         assert_eq!(bug.reason(), Reason::Internal);
     }

@@ -8,7 +8,6 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
 use std::thread;
 
 use rustix::fs::OFlags;
@@ -21,9 +20,6 @@ pub const MAX_FILE: u64 = 64 << 20;
 /// Read at a time, in bytes: enough for all lanes of BLAKE3, within a processor's
 /// own cache.
 const CHUNK: usize = 256 << 10;
-/// Results on their way to the thread that collects them.
-const QUEUE: usize = 1024;
-
 /// Width of the bar on a terminal, in characters.
 const BAR: usize = 40;
 
@@ -41,28 +37,28 @@ pub struct Content {
 pub fn all(root: &Path, paths: &[String]) -> Vec<Result<Content, Why>> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
-    let mut results = vec![Err(Why::Missing); paths.len()];
-    let mut progress = Progress::new(paths.len());
-    thread::scope(|scope| {
-        let (sender, receiver) = mpsc::sync_channel(QUEUE);
-        for _ in 0..threads.min(paths.len()) {
-            let (sender, next) = (sender.clone(), &next);
-            scope.spawn(move || {
-                let mut buffer = vec![0; CHUNK];
-                loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(path) = paths.get(at) else { return };
-                    let content = read(&root.join(path), &mut buffer);
-                    if sender.send((at, content)).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        for (at, content) in receiver {
-            results[at] = content;
+    let progress = Progress::new(paths.len());
+    let work = || {
+        let mut buffer = vec![0; CHUNK];
+        let mut own = Vec::with_capacity(paths.len() / threads + 1);
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(path) = paths.get(at) else {
+                return own;
+            };
+            own.push((at, read(&root.join(path), &mut buffer)));
             progress.step();
+        }
+    };
+    let mut results = vec![Err(Why::Missing); paths.len()];
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = std::iter::once(work());
+        let others = others
+            .into_iter()
+            .map(|other| other.join().expect("no read panics"));
+        for (at, content) in own.chain(others).flatten() {
+            results[at] = content;
         }
     });
     progress.end();
@@ -125,8 +121,7 @@ fn why(error: &io::Error) -> Why {
 struct Progress {
     is_shown: bool,
     total: usize,
-    done: usize,
-    percent: Option<usize>,
+    done: AtomicUsize,
 }
 
 impl Progress {
@@ -134,27 +129,27 @@ impl Progress {
         Self {
             is_shown: io::stderr().is_terminal(),
             total,
-            done: 0,
-            percent: None,
+            done: AtomicUsize::new(0),
         }
     }
 
-    fn step(&mut self) {
-        self.done += 1;
-        let percent = self.done * 100 / self.total;
-        if self.is_shown && self.percent != Some(percent) {
-            self.percent = Some(percent);
-            let bar = "#".repeat(percent * BAR / 100);
-            let total = self.total;
-            let _ = write!(
-                io::stderr(),
-                "\r[{bar:BAR$}] {percent:3} % of {total} files"
-            );
+    fn step(&self) {
+        if !self.is_shown {
+            return;
         }
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        let percent = |done: usize| done * 100 / self.total;
+        if percent(done) == percent(done - 1) {
+            return;
+        }
+        let (percent, total) = (percent(done), self.total);
+        let bar = "#".repeat(percent * BAR / 100);
+        let line = format!("\r[{bar:BAR$}] {percent:3} % of {total} files");
+        let _ = io::stderr().write_all(line.as_bytes());
     }
 
     fn end(&self) {
-        if self.percent.is_some() {
+        if self.is_shown && self.total > 0 {
             let _ = writeln!(io::stderr());
         }
     }

@@ -151,10 +151,13 @@ impl Asked {
                 environment: git.env.into_keys().collect(),
             }),
             Kind::Network(network) => network.request(),
-            Kind::CallTool { server, name, .. } => Request::NamedTool(NamedTool {
-                server: server.into(),
-                name: name.into(),
-            }),
+            Kind::CallTool { server, name, .. } => Request::NamedTool {
+                digest: Box::default(),
+                tool: NamedTool {
+                    server: server.into(),
+                    name: name.into(),
+                },
+            },
             Kind::Inference { model } => Request::Inference(model),
             Kind::Artifact { name } => Request::Artifact(name),
         }

@@ -407,17 +407,22 @@ fn a_stat_is_let_on_by_either_of_two_classes_and_a_named_tool_by_none() {
     assert_eq!(with(&[ToolClass::Read], &stat), "ok pinned");
     assert_eq!(with(&[ToolClass::ListFiles], &stat), "ok pinned");
     assert_eq!(with(&[ToolClass::Search], &stat), "TOOL_NOT_ALLOWED!");
-    let tool = |server: &str, name: &str| {
-        Request::NamedTool(NamedTool {
+    let tool = |server: &str, name: &str| Request::NamedTool {
+        digest: Box::new([0xab, 1]),
+        tool: NamedTool {
             server: server.into(),
             name: name.into(),
-        })
+        },
     };
     assert_eq!(with(&[], &tool("docs", "search")), "ok");
     assert_eq!(
         with(&ToolClass::ALL, &tool("docs", "write")),
         "TOOL_ARGS_NOT_ALLOWED!"
     );
+    let denied = decided(&manifest(), &[], &tool("docs", "write"), |decision| {
+        decision.outcome.clone().expect_err("it is not listed")
+    });
+    assert_eq!(denied.detail, "arguments ab01");
 }
 
 fn network(host: &str, port: u16) -> Request {

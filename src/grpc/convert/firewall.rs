@@ -23,6 +23,9 @@ use crate::{
     },
 };
 
+/// Longest digest of a tool's arguments, in bytes: that of any hash in use.
+const MAX_DIGEST: usize = 64;
+
 /// The firewall of a registration; none for a STANDARD session.
 pub(crate) fn guard(
     request: &mut session_pb::RegisterSessionRequest,
@@ -210,13 +213,30 @@ pub(crate) fn tool(request: Option<pb::ToolRequest>) -> Result<Request, Refusal>
                 return Err(bad.into_refusal());
             }
         }
-        Wire::CallTool(tool) => Request::NamedTool(NamedTool {
-            server: tool.server.into(),
-            name: tool.name.into(),
-        }),
+        Wire::CallTool(tool) => Request::NamedTool {
+            digest: argument_digest(tool.argument_digest)?,
+            tool: NamedTool {
+                server: tool.server.into(),
+                name: tool.name.into(),
+            },
+        },
         Wire::Inference(inference) => Request::Inference(inference.model),
         Wire::Artifact(artifact) => Request::Artifact(artifact.name),
     })
+}
+
+fn argument_digest(bytes: Vec<u8>) -> Result<Box<[u8]>, Refusal> {
+    if bytes.len() <= MAX_DIGEST {
+        return Ok(bytes.into());
+    }
+    let mut bad = Violations::default();
+    let rule = "must be at most 64 bytes";
+    bad.add(
+        Reason::MalformedMessage,
+        "tool.call_tool.argument_digest",
+        rule,
+    );
+    Err(bad.into_refusal())
 }
 
 fn command_request(command: pb::Command) -> CommandRequest {
@@ -240,13 +260,9 @@ fn names(environment: BTreeMap<String, String>) -> Vec<String> {
 
 /// A verdict.
 pub(crate) fn verdict(verdict: &Verdict) -> pb::Verdict {
-    let (path, to_path, commands) = judged(&verdict.judged);
     let mut shown = pb::Verdict {
         decision: pb::Decision::Allow.into(),
         rule: verdict.rule.clone(),
-        path,
-        to_path,
-        commands,
         enforced: verdict.enforced,
         manifest_id: verdict.manifest.manifest_id().to_owned(),
         manifest_hash: verdict.manifest.hash().0.to_vec(),
@@ -262,6 +278,7 @@ pub(crate) fn verdict(verdict: &Verdict) -> pb::Verdict {
         expected_hash: verdict.expected.map_or_else(Vec::new, |hash| hash.to_vec()),
         ..Default::default()
     };
+    show_judged(&verdict.judged, &mut shown);
     match &verdict.outcome {
         Ok(allowed) => {
             shown.pinned = allowed.pinned;
@@ -281,18 +298,19 @@ pub(crate) fn verdict(verdict: &Verdict) -> pb::Verdict {
     shown
 }
 
-fn judged(judged: &Judged) -> (String, String, Vec<crate::proto::manifest::Words>) {
+fn show_judged(judged: &Judged, shown: &mut pb::Verdict) {
     let words = |words: &Vec<String>| crate::proto::manifest::Words {
         words: words.clone(),
     };
     match judged {
-        Judged::Raw(_) | Judged::Name(_) => (String::new(), String::new(), Vec::new()),
-        Judged::Path(path) => (path.as_str().to_owned(), String::new(), Vec::new()),
-        Judged::Paths(from, to) => (from.as_str().to_owned(), to.as_str().to_owned(), Vec::new()),
-        Judged::Commands(commands) => {
-            let commands = commands.iter().map(words).collect();
-            (String::new(), String::new(), commands)
+        Judged::Raw(_) => {}
+        Judged::Name(name) => shown.name.clone_from(name),
+        Judged::Path(path) => path.as_str().clone_into(&mut shown.path),
+        Judged::Paths(from, to) => {
+            from.as_str().clone_into(&mut shown.path);
+            to.as_str().clone_into(&mut shown.to_path);
         }
+        Judged::Commands(commands) => shown.commands = commands.iter().map(words).collect(),
     }
 }
 

@@ -52,7 +52,7 @@ const ROOM_WITHIN: Duration = Duration::from_secs(10);
 const TAKEN_WITHIN: Duration = Duration::from_mins(1);
 
 /// Bytes in one message.
-const PART: usize = 256 * 1024;
+const PART: usize = 1024 * 1024;
 
 /// How long the root of an ended session stays open.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);

@@ -212,10 +212,13 @@ fn request(asked: &Asked, base: &Manifest, root: &AbsolutePath) -> Option<Reques
         }
         "tool" => {
             let (server, name) = subject.split_once('/')?;
-            Request::NamedTool(NamedTool {
-                server: server.into(),
-                name: name.into(),
-            })
+            Request::NamedTool {
+                digest: Box::default(),
+                tool: NamedTool {
+                    server: server.into(),
+                    name: name.into(),
+                },
+            }
         }
         "inference" => Request::Inference(subject),
         "artifact" => Request::Artifact(subject),
@@ -254,7 +257,7 @@ impl<L: Fn(&str) -> Found> Plan<'_, L> {
             Request::Network { .. } => ToolClass::Network,
             Request::Inference(_) => ToolClass::Inference,
             Request::Artifact(_) => ToolClass::Artifact,
-            Request::NamedTool(_) | Request::Unknown => return,
+            Request::NamedTool { .. } | Request::Unknown => return,
         };
         self.allow_class(class);
     }
@@ -267,7 +270,7 @@ impl<L: Fn(&str) -> Found> Plan<'_, L> {
                 let port = Some(*port);
                 push_new(&mut draft.network, Host { name, port });
             }
-            Request::NamedTool(tool) => push_new(&mut draft.named_tools, tool.clone()),
+            Request::NamedTool { tool, .. } => push_new(&mut draft.named_tools, tool.clone()),
             Request::Inference(name) => push_new(&mut draft.models, name.clone()),
             Request::Artifact(name) => push_new(&mut draft.artifacts, name.clone()),
             _ => {}
