@@ -50,9 +50,9 @@
 //!   pieces.
 //! - A miss is timed from the request to its verdict, which comes after the end of
 //!   the session is durable; its floor are durable registrations by turns.
-//! - The floor of a manifest is the hashing of the same files on as many threads;
-//!   that of a read, to read and hash the file in one process. Both are in the page
-//!   cache.
+//! - The floor of a manifest is b3sum of the same files; those of a read, to read and
+//!   hash the file in one process, and a bare server that answers with as many bytes
+//!   from memory. All are in the page cache.
 //!
 //! A goal that is not met is reported as not met; the run does not fail.
 
