@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use episoded::session::error::{CallError, TargetError};
 use episoded::session::limits::Limits;
-use episoded::session::state::Status;
+use episoded::session::service::Wait;
+use episoded::session::state::{Socket, Status};
 
-use super::equipment::{Fault, Registry};
+use super::equipment::{Fault, Registry, registration};
+use crate::harness::within;
 
 #[tokio::test]
 async fn a_failure_before_the_commit_refuses_the_call_and_leaves_memory_as_it_was() {
@@ -145,4 +147,57 @@ async fn a_rotation_that_cannot_be_written_refuses_the_old_handle_and_spares_a_l
     let registry = registry.restart();
     assert!(registry.opened_by(&later).is_some());
     assert!(registry.opened_by(&old).is_none());
+}
+
+#[tokio::test]
+async fn calls_of_sessions_fill_half_of_the_queue_and_are_refused_beyond() {
+    const ROOM: usize = 2_048;
+    const TOO_MANY: usize = 52;
+    let registry = Registry::new(Limits::default());
+    let begin = |id: &str, socket| {
+        let (sessions, operation) = (
+            registry.sessions.clone(),
+            registration(&registry.sessions, id, "work"),
+        );
+        let wait = Wait {
+            deadline: None,
+            socket,
+        };
+        tokio::spawn(async move { sessions.call(operation, wait).await.map(drop) })
+    };
+    registry.fail(&[Fault::Held]);
+    let stuck = begin("stuck", Socket::Operator);
+    tokio::task::yield_now().await;
+    registry.until_held();
+
+    let ids: Vec<String> = (0..ROOM + TOO_MANY).map(|n| format!("s-{n}")).collect();
+    let calls: Vec<_> = ids.iter().map(|id| begin(id, Socket::Session)).collect();
+    let operator = begin("operator", Socket::Operator);
+    let is_refused = |number: usize| calls[number].is_finished();
+    let last_is_refused = async {
+        while !is_refused(ROOM + TOO_MANY - 1) {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(last_is_refused).await;
+    // They came in this order.
+    let refused = (0..calls.len()).filter(|number| is_refused(*number));
+    assert_eq!(refused.count(), TOO_MANY);
+    assert!(!operator.is_finished(), "the operator's waits");
+
+    registry.let_go();
+    within(stuck).await.expect("it ends").expect("it registers");
+    within(operator)
+        .await
+        .expect("it ends")
+        .expect("it registers");
+    for (number, call) in calls.into_iter().enumerate() {
+        let answer = within(call).await.expect("it ends");
+        if number < ROOM {
+            answer.expect("it registers");
+        } else {
+            assert_eq!(answer.expect_err("it is refused"), CallError::Busy);
+            assert!(registry.get(&ids[number]).is_none());
+        }
+    }
 }
