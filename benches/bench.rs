@@ -44,10 +44,10 @@
 //! - A decision in process stands beside a bare look into a hash map of the same
 //!   paths. A stream of checks has sixty-four requests on their way; so have the
 //!   unary calls that it is compared with, on one connection too.
-//! - Memory of a session under a firewall is the slope of VmRSS of sessions that
-//!   share a manifest, each with a workspace root of its own, less that of plain
-//!   ones: each the median of three, because memory comes from the system in large
-//!   pieces.
+//! - Memory of a session under a firewall is what VmRSS grows by, from a daemon that
+//!   has the manifest and no session to 200,000 that share it, each with a workspace
+//!   root of its own, less the same of plain ones: each the median of three, because
+//!   what messages took meanwhile is given back late and in large pieces.
 //! - A miss is timed from the request to its verdict, which comes after the end of
 //!   the session is durable; its floor are durable registrations by turns.
 //! - The floor of a manifest is b3sum of the same files; those of a read, to read and

@@ -310,7 +310,7 @@ fn deep(target: &Target, handle: &Authorization) -> f64 {
 
 /// Bytes that a session takes under a firewall, above a plain one.
 fn memory(sessions: u64) -> Figure {
-    let slope = |is_consuming: bool| {
+    let taken = |is_consuming: bool| {
         let daemon = Daemon::start("memory");
         let hash = alone(put(&daemon));
         let numbers = Numbers::default();
@@ -338,16 +338,16 @@ fn memory(sessions: u64) -> Figure {
             std::thread::sleep(Duration::from_millis(500));
             daemon.resident()
         };
-        let few = register(sessions / 4);
+        let none = daemon.resident();
         let many = register(sessions);
         assert_eq!(
             alone(daemon.live()),
             numbers.taken(),
             "every item succeeded"
         );
-        many.saturating_sub(few) as f64 / (numbers.taken() - sessions / 4) as f64
+        many.saturating_sub(none) as f64 / numbers.taken() as f64
     };
-    let middle = |is_consuming| stat::median(&[(); 3].map(|()| slope(is_consuming)));
+    let middle = |is_consuming| stat::median(&[(); 3].map(|()| taken(is_consuming)));
     let (guarded, plain) = (middle(true), middle(false));
     let name = "memory of a CONSUME session above a plain one";
     Figure::new(name, "bytes", guarded - plain, None, Goal::AtMost(200.0))
