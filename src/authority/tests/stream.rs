@@ -7,11 +7,12 @@ use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, duplex, empty, join, sink,
 };
 
+use super::random::{planned, written};
 use super::wire::{
     CONTINUATION, Coding, DATA, END_HEADERS, END_STREAM, Form, HEADERS, Layout, NameForm, PADDED,
     PREFACE, PRIORITY, PUSH_PROMISE, SETTINGS, Trickle, connection, frame, header_frames,
 };
-use super::{ODD, block_on, is_acceptable, planned, request_block, single, written};
+use super::{ODD, block_on, is_acceptable, request_block, single};
 use crate::authority::value::{is_acceptable as value_is_acceptable, repair_huffman, repair_plain};
 use crate::authority::{AuthorityRepair, MAX_HELD_BACK, huffman};
 
