@@ -4,7 +4,6 @@ use std::path::Path;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::net::UnixListener;
@@ -89,7 +88,8 @@ async fn a_daemon_that_is_about_to_be_gone_does_not_count_as_running() {
     let old = UnixListener::bind(dirs.runtime().join("operator.sock")).expect("it listens");
     let goes = async {
         let (connection, _) = old.accept().await.expect("it is connected to");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        // It waits for an answer once it has asked.
+        connection.readable().await.expect("it asks");
         drop((connection, old));
     };
     let (started, ()) = tokio::join!(ctl.run(&["server", "start"]), goes);
