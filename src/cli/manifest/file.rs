@@ -9,7 +9,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use crate::cli::error::{CliError, exit};
-use crate::cli::output::protojson::{Described, Json, Misread, from_json, to_json};
+use crate::cli::output::protojson::{Json, Misread, from_json, read_json, to_json};
 use crate::cli::output::{Format, Printer};
 use crate::client::error::FieldViolation;
 use crate::firewall::manifest::{Fault, Manifest};
@@ -25,8 +25,50 @@ pub fn read(path: &Path) -> Result<pb::Manifest, CliError> {
 
 /// The manifest in a file, `-` for stdin.
 pub fn load(path: &Path) -> Result<Manifest, CliError> {
-    let wire = message(path, &json(path)?)?;
-    valid(wire).map_err(|faults| invalid(&named(path), "no manifest", &faults))
+    let (wire, misreads) = read_json(&json(path)?);
+    let built = valid(wire);
+    if misreads.is_empty() {
+        return built.map_err(|faults| invalid(&named(path), "no manifest", &faults));
+    }
+    let rest = built.err().map(|faults| besides(&misreads, faults));
+    let all = misreads.into_iter().chain(rest.into_iter().flatten());
+    Err(misread(path, all.collect()))
+}
+
+/// The faults of what could be read, but for those that what could not be read has
+/// brought about.
+fn besides(misreads: &[Misread], faults: Vec<Fault>) -> Vec<Misread> {
+    let places: Vec<String> = misreads.iter().map(|it| proto_name(&it.place)).collect();
+    let is_known = |fault: &Fault| {
+        let field = fault.field.as_str();
+        let mut places = places.iter();
+        places.any(|place| is_within(field, place) || is_within(place, field))
+    };
+    let rest = faults.into_iter().filter(|fault| !is_known(fault));
+    rest.map(|fault| Misread {
+        place: fault.field,
+        what: fault.rule,
+        hint: None,
+    })
+    .collect()
+}
+
+/// Whether a place is another, or a part of it.
+fn is_within(place: &str, whole: &str) -> bool {
+    let rest = place.strip_prefix(whole);
+    whole.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// A place as faults name it: `named_tools[0].name` for `namedTools[0].name`.
+fn proto_name(place: &str) -> String {
+    let mut name = String::with_capacity(place.len());
+    for letter in place.chars() {
+        if letter.is_ascii_uppercase() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
 }
 
 /// The command rules in a file, `-` for stdin: a JSON list of them.
@@ -147,10 +189,6 @@ fn json(path: &Path) -> Result<Json, CliError> {
         let message = format!("{} is not JSON: {error}", named(path));
         malformed(message).with_hint("`manifest build` writes such files")
     })
-}
-
-fn message<M: Described + Default>(path: &Path, json: &Json) -> Result<M, CliError> {
-    from_json(json).map_err(|faults| misread(path, faults))
 }
 
 /// What is said of JSON that says something else than it should.

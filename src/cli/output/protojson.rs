@@ -27,7 +27,7 @@ use crate::proto;
 
 mod reading;
 
-pub use reading::{Misread, from_json};
+pub use reading::{Misread, from_json, read_json};
 
 /// Never printed; see the module.
 const CREDENTIALS: [&str; 2] = ["ephemeral_handle", "lease_id"];

@@ -233,12 +233,12 @@ async fn a_file_that_is_no_manifest_is_refused_with_every_fault() {
         ("[]", "must be an object, not a list"),
         (
             r#"{"manifestId": 1}"#,
-            "manifestId must be text, not a number",
+            "manifestId: must be text, not a number",
         ),
-        (r#"{"entry": []}"#, "entry is not known"),
+        (r#"{"entry": []}"#, "entry: is not known"),
         (
             r#"{"entries": [{"path": null}]}"#,
-            "entries[0].path must be text, not null",
+            "entries[0].path: must be text, not null",
         ),
         ("{\"a\": \"\u{0}", "is not JSON"),
     ] {
@@ -253,6 +253,44 @@ async fn a_file_that_is_no_manifest_is_refused_with_every_fault() {
     std::fs::write(project.path("bad.json"), b"\xff").unwrap();
     let refused = project.run(&ctl, &["manifest", "lint", "bad.json"]).await;
     assert!(refused.stderr.contains("is not UTF-8"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_hides_no_other_fault() {
+    let (ctl, project) = (alone(), Project::new());
+    let hash = "0".repeat(64);
+    let bad = json!({
+        "manifestId": "m",
+        "profileId": "p",
+        "entries": [
+            {"path": "a", "hash": "00", "access": "READ"},
+            {"path": "b", "hash": hash, "access": "ACCESS_UNSPECIFIED"},
+            {"path": "/x", "hash": hash, "access": "READ"},
+        ],
+        "trees": [{"path": ".", "access": "READ_WRITE"}],
+        "commands": [{"program": ""}],
+        "namedTools": [{"server": 7, "name": "n"}],
+    });
+    project.put("bad.json", &bad.to_string());
+    let lint = ["--format", "json", "manifest", "lint", "bad.json"];
+    let refused = project.run(&ctl, &lint).await;
+    assert_eq!(refused.code, Some(65));
+    let error = parsed(&refused.stderr);
+    let fields = error["fieldViolations"].as_array().expect("fields");
+    let mut fields: Vec<_> = fields
+        .iter()
+        .map(|it| it["field"].as_str().unwrap())
+        .collect();
+    fields.sort_unstable();
+    let expected = [
+        "commands[0].program",
+        "entries[0].hash",
+        "entries[1].access",
+        "entries[2].path",
+        "namedTools[0].server",
+        "trees[0].path",
+    ];
+    assert_eq!(fields, expected);
 }
 
 #[tokio::test]

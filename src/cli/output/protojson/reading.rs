@@ -40,12 +40,23 @@ type Result<T> = std::result::Result<T, Misread>;
 
 /// The message that a JSON document says, or all that is wrong with it.
 pub fn from_json<M: Described + Default>(json: &Json) -> std::result::Result<M, Vec<Misread>> {
+    let (message, faults) = read_json(json);
+    if faults.is_empty() {
+        Ok(message)
+    } else {
+        Err(faults)
+    }
+}
+
+/// What of a message a JSON document says, and all that is wrong with the rest.
+pub fn read_json<M: Described + Default>(json: &Json) -> (M, Vec<Misread>) {
     let mut to = Encoding::default();
     to.message(M::NAME, json, "");
-    if !to.faults.is_empty() {
-        return Err(to.faults);
-    }
-    M::decode(to.bytes.as_slice()).map_err(|_| vec![misread("", "is nested too deep")])
+    let message = M::decode(to.bytes.as_slice()).unwrap_or_else(|_| {
+        to.faults.push(misread("", "is nested too deep"));
+        M::default()
+    });
+    (message, to.faults)
 }
 
 /// A message in the making.
