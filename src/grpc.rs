@@ -13,6 +13,8 @@ pub mod caller;
 mod convert;
 pub mod dispatch;
 pub mod firewall;
+mod outbox;
+mod parts;
 pub mod policy;
 pub mod services;
 pub mod session;

@@ -86,38 +86,68 @@ struct Round {
     event_bytes: usize,
 }
 
+/// The watchers and the caller have threads of their own, as they are programs of
+/// their own elsewhere: what a call waits for is the daemon, not the watchers'
+/// client.
 fn round(socket: &Path, numbers: &Arc<Numbers>, watchers: usize) -> Round {
-    let runtime = Runtime::new().expect("a runtime starts");
-    runtime.block_on(async {
-        let over = Arc::new(AtomicBool::new(false));
-        let until = Arc::new(AtomicU64::new(FOR_EVER));
+    let until = Arc::new(AtomicU64::new(FOR_EVER));
+    let watching_runtime = Runtime::new().expect("a runtime starts");
+    let watching: Vec<_> = watching_runtime.block_on(async {
         let mut watching = Vec::new();
         for _ in 0..watchers {
             watching.push(watch(socket, Arc::clone(&until)).await);
         }
-        let generating = generate(socket, numbers, Arc::clone(&over)).await;
-        tokio::time::sleep(SETTLE).await;
-        let (first, started) = (numbers.taken(), Instant::now());
-        let probed = probe(socket, numbers, started + WINDOW).await;
-        let count = numbers.taken() - first - probed.len() as u64;
-        let rate = count as f64 / started.elapsed().as_secs_f64();
-        let ended = Instant::now();
-        over.store(true, Ordering::Relaxed);
-        let sent = generating.await.expect("the generator ends");
-        until.store(sent.keys().copied().max().unwrap_or(0), Ordering::Relaxed);
-        let (mut seen, mut bytes) = (Vec::new(), 0);
-        for watcher in watching {
-            let watched = watcher.await.expect("a watcher ends");
-            bytes = watched.event_bytes;
-            seen.push(watched.seen);
-        }
-        Round {
-            delay: last_arrivals(&sent, &seen, started, ended),
-            register: median(&probed),
-            rate,
-            event_bytes: bytes,
-        }
-    })
+        watching
+    });
+    let calling = Runtime::new().expect("a runtime starts");
+    let load = calling.block_on(load(socket, numbers));
+    let newest = load.sent.keys().copied().max();
+    until.store(newest.unwrap_or(0), Ordering::Relaxed);
+    let (mut seen, mut bytes) = (Vec::new(), 0);
+    for watcher in watching {
+        let watched = watching_runtime.block_on(watcher);
+        let watched = watched.expect("a watcher ends");
+        bytes = watched.event_bytes;
+        seen.push(watched.seen);
+    }
+    Round {
+        delay: last_arrivals(&load.sent, &seen, load.started, load.ended),
+        register: median(&load.probed),
+        rate: load.rate,
+        event_bytes: bytes,
+    }
+}
+
+/// What was called.
+struct Load {
+    sent: Sent,
+    /// How long single registrations took, in microseconds.
+    probed: Vec<f64>,
+    /// The window in which it was measured.
+    started: Instant,
+    ended: Instant,
+    /// Events a second.
+    rate: f64,
+}
+
+async fn load(socket: &Path, numbers: &Arc<Numbers>) -> Load {
+    let over = Arc::new(AtomicBool::new(false));
+    let generating = generate(socket, numbers, Arc::clone(&over)).await;
+    tokio::time::sleep(SETTLE).await;
+    let (first, started) = (numbers.taken(), Instant::now());
+    let probed = probe(socket, numbers, started + WINDOW).await;
+    let count = numbers.taken() - first - probed.len() as u64;
+    let rate = count as f64 / started.elapsed().as_secs_f64();
+    let ended = Instant::now();
+    over.store(true, Ordering::Relaxed);
+    let sent = generating.await.expect("the generator ends");
+    Load {
+        sent,
+        probed,
+        started,
+        ended,
+        rate,
+    }
 }
 
 /// P99 of the time to the last watcher, in milliseconds, over the events that
@@ -139,6 +169,10 @@ fn last_arrivals(sent: &Sent, seen: &[Seen], from: Instant, to: Instant) -> f64 
             millis(*last - *at)
         })
         .collect();
+    for p in [0.1, 0.5, 0.9, 0.95, 0.99, 1.0] {
+        eprint!(" p{p}: {:.1}", percentile(&mut delays, p));
+    }
+    eprintln!();
     percentile(&mut delays, 0.99)
 }
 

@@ -8,6 +8,8 @@ pub enum Service {
     Session,
     /// `WatchSessions` of the same service.
     Watch,
+    /// `RegisterSessions` of the same service.
+    RegisterMany,
     /// `episoded.firewall.v1.FirewallService`.
     Firewall,
     /// `episoded.admin.v1.AdminService`.
@@ -87,12 +89,14 @@ macro_rules! admin {
 }
 
 use OnSession::{IfConfigured, Open, Refused, WithHandle};
-use Service::{Admin, Firewall, Health, ReflectionV1, ReflectionV1Alpha, Session, Watch};
+use Service::{
+    Admin, Firewall, Health, ReflectionV1, ReflectionV1Alpha, RegisterMany, Session, Watch,
+};
 
 /// Every method that is served.
 pub const METHODS: &[Method] = &[
     method(session!("RegisterSession"), Session, Refused),
-    method(session!("RegisterSessions"), Session, Refused),
+    method(session!("RegisterSessions"), RegisterMany, Refused),
     method(session!("GetSession"), Session, Refused),
     method(session!("LookupSession"), Session, WithHandle),
     method(session!("ListSessions"), Session, Refused),
@@ -144,7 +148,7 @@ impl Service {
     /// its callers.
     pub fn is_ours(self) -> bool {
         match self {
-            Self::Session | Self::Watch | Self::Firewall | Self::Admin => true,
+            Self::Session | Self::Watch | Self::RegisterMany | Self::Firewall | Self::Admin => true,
             Self::Health | Self::ReflectionV1 | Self::ReflectionV1Alpha => false,
         }
     }

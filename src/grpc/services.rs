@@ -24,8 +24,12 @@ use crate::proto::{
 use crate::session::service::Sessions;
 
 use super::{
-    admin::AdminApi, answer::MAX_ANSWER, firewall::FirewallApi, policy::Service,
-    session::SessionApi, status, watch,
+    admin::AdminApi,
+    answer::MAX_ANSWER,
+    firewall::FirewallApi,
+    policy::Service,
+    session::{self, SessionApi},
+    status, watch,
 };
 
 /// Bytes of a request on operator.sock: a thousand registrations fit.
@@ -149,14 +153,23 @@ impl Services {
             (Service::Watch, Some(ready), _) => {
                 Ok(Box::pin(watch::serve(&ready.api, request)).await)
             }
+            (Service::RegisterMany, Some(ready), _) => {
+                Ok(Box::pin(session::register_many(&ready.api, self.message, request)).await)
+            }
             (Service::Firewall, Some(ready), _) => ready.firewall.clone().call(request).await,
             (Service::Admin, Some(ready), _) => ready.admin.clone().call(request).await,
             (Service::Health, ..) => self.health.clone().call(request).await,
             (Service::ReflectionV1, _, Some((v1, _))) => v1.clone().call(request).await,
             (Service::ReflectionV1Alpha, _, Some((_, alpha))) => alpha.clone().call(request).await,
-            (Service::Session | Service::Watch | Service::Firewall | Service::Admin, None, _) => {
-                Ok(tonic::Status::from(status::not_serving()).into_http())
-            }
+            (
+                Service::Session
+                | Service::Watch
+                | Service::RegisterMany
+                | Service::Firewall
+                | Service::Admin,
+                None,
+                _,
+            ) => Ok(tonic::Status::from(status::not_serving()).into_http()),
             (Service::ReflectionV1 | Service::ReflectionV1Alpha, _, None) => {
                 Ok(tonic::Status::from(status::internal()).into_http())
             }

@@ -30,6 +30,8 @@ use crate::{
     },
 };
 
+pub(super) use register::serve_many as register_many;
+
 use super::{
     caller::Caller,
     convert::{
@@ -38,7 +40,7 @@ use super::{
         show::{self, Shower},
     },
     status::{IntoRefusal, Refusal, Violations, no_session},
-    watch,
+    watch::{self, Beats},
 };
 
 /// See the module. Cheap to clone.
@@ -47,6 +49,7 @@ pub struct SessionApi {
     pub(super) sessions: Sessions,
     pub(super) node: Arc<str>,
     pub(super) draining: tokio::sync::watch::Receiver<bool>,
+    pub(super) beats: Arc<Beats>,
 }
 
 impl SessionApi {
@@ -60,6 +63,7 @@ impl SessionApi {
             sessions,
             node: node.into(),
             draining,
+            beats: Arc::default(),
         }
     }
 
@@ -132,15 +136,16 @@ impl SessionService for SessionApi {
         Ok(Response::new(self.registration(&done)))
     }
 
+    // The dispatcher takes `session::register_many` instead, which encodes each
+    // session as it is shown.
     async fn register_sessions(
         &self,
         request: Request<pb::RegisterSessionsRequest>,
     ) -> Result<Response<pb::RegisterSessionsResponse>, Status> {
         let caller = Caller::of(request.extensions())?.clone();
-        let answer = self
-            .register_many(request.into_inner().requests, &caller)
-            .await?;
-        Ok(Response::new(answer))
+        let requests = request.into_inner().requests;
+        let answer = self.register_many(requests, &caller).await?;
+        Ok(Response::new(answer.into_message()?))
     }
 
     async fn get_session(

@@ -3,16 +3,15 @@
 //! An answer carries what happened within a few milliseconds. A watcher that
 //! falls behind is served from the journal; nothing is queued for it.
 
-mod codec;
+mod beat;
 
 use std::{future::Future, iter::Peekable, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use prost::Message as _;
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, body::Body, server::ServerStreamingService};
 
 use crate::{
@@ -24,14 +23,16 @@ use crate::{
     },
 };
 
-pub(super) use codec::Answer;
-use codec::{WatchCodec, encode_event};
+use beat::Beat;
+pub use beat::Beats;
 
 use super::{
     answer::MAX_PART,
     authorised::Authorised,
     caller::Caller,
     convert::filter,
+    outbox::{Outbox, Sent},
+    parts::{self, PartsCodec},
     session::SessionApi,
     status::{IntoRefusal, Refusal, Violations},
 };
@@ -42,19 +43,19 @@ const MAX_EVENTS: usize = 256;
 /// Sessions in one part of a snapshot.
 const SNAPSHOT_PART: usize = 256;
 
-/// For so long an answer gathers what else happens.
-const GATHER: Duration = Duration::from_millis(5);
-
 /// Without a matching event the bookmark moves at least this often, so that a
 /// watcher of little does not fall behind what is kept.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(10);
 
+/// One answer, with events that are encoded once for all watchers.
+pub(super) type Answer = parts::Answer<pb::WatchSessionsResponse>;
+
 /// What a watcher receives.
-pub(super) type Stream = Authorised<ReceiverStream<Result<Answer, Status>>>;
+pub(super) type Stream = Authorised<Sent<Result<Answer, Status>>>;
 
 /// Serves a watch, with answers that share their encoded events.
 pub(super) async fn serve(api: &SessionApi, request: Request<Incoming>) -> Response<Body> {
-    let mut grpc = tonic::server::Grpc::new(WatchCodec);
+    let mut grpc = tonic::server::Grpc::new(PartsCodec::default());
     grpc.server_streaming(Watches(api.clone()), request).await
 }
 
@@ -91,17 +92,19 @@ pub(super) fn begin(
         Some(Start::AfterRevision(revision)) => (Some(revision), false),
     };
     let cursor = api.cursor(&wire.registry_id, after)?;
-    let (answers, stream) = mpsc::channel(2);
-    let watcher = Watcher {
-        api: api.clone(),
-        filter,
-        cursor,
-        told: tokio::time::Instant::now(),
-        answers,
-    };
-    tokio::spawn(watcher.run(snapshot));
-    let stream = ReceiverStream::new(stream);
-    Ok(Authorised::new(&api.sessions, caller, stream))
+    let api = api.clone();
+    let sessions = api.sessions.clone();
+    let stream = Sent::by(|answers| {
+        let watcher = Watcher {
+            api,
+            filter,
+            cursor,
+            told: tokio::time::Instant::now(),
+            answers,
+        };
+        watcher.run(snapshot)
+    });
+    Ok(Authorised::new(&sessions, caller, stream))
 }
 
 struct Watcher {
@@ -110,58 +113,62 @@ struct Watcher {
     cursor: Revision,
     /// When it was last told something.
     told: tokio::time::Instant,
-    answers: mpsc::Sender<Result<Answer, Status>>,
+    answers: Outbox<Result<Answer, Status>>,
 }
 
-/// The watcher went away, or was told why it ends.
+/// The watcher was told why it ends.
 struct Over;
 
 impl Watcher {
     async fn run(mut self, snapshot: bool) {
-        let mut newest = self.api.sessions.subscribe();
+        let mut beats = self.api.beats.listen(&self.api.sessions);
         let mut draining = self.api.draining.clone();
-        let begun = if snapshot {
-            self.snapshot().await
+        if snapshot {
+            self.snapshot().await;
         } else {
-            self.bookmark().await
-        };
-        if begun.is_err() {
+            self.bookmark().await;
+        }
+        if self.catch_up(self.api.sessions.revision()).await.is_err() {
             return;
         }
         loop {
-            if self.catch_up().await.is_err() {
-                return;
-            }
             tokio::select! {
                 biased;
-                () = self.answers.closed() => return,
                 () = async { let _ = draining.wait_for(|draining| *draining).await; } => {
                     let _ = self.finish().await;
                     return;
                 }
-                moved = async { newest.wait_for(|newest| *newest > self.cursor).await.is_ok() } => {
-                    if !moved {
+                beat = beats.next() => {
+                    let Some(beat) = beat else { return };
+                    if self.follow(&beat).await.is_err() {
                         return;
                     }
-                    tokio::time::sleep(GATHER).await;
                 }
             }
         }
     }
 
-    async fn send(&self, head: pb::WatchSessionsResponse) -> Result<(), Over> {
-        self.send_events(head, Vec::new()).await
+    /// Sends what happened up to a beat.
+    async fn follow(&mut self, beat: &Beat) -> Result<(), Over> {
+        let in_step = self.cursor == beat.after && !beat.events.is_empty();
+        if in_step && self.filter == EventFilter::default() {
+            let all = beat.encoded(self.encoder());
+            if all.len() <= MAX_PART {
+                self.cursor = beat.through;
+                self.told = tokio::time::Instant::now();
+                self.send_events(self.answer(), vec![all]).await;
+                return Ok(());
+            }
+        }
+        self.catch_up(beat.through).await
     }
 
-    async fn send_events(
-        &self,
-        head: pb::WatchSessionsResponse,
-        events: Vec<Bytes>,
-    ) -> Result<(), Over> {
-        self.answers
-            .send(Ok(Answer { head, events }))
-            .await
-            .map_err(|_| Over)
+    async fn send(&self, head: pb::WatchSessionsResponse) {
+        self.send_events(head, Vec::new()).await;
+    }
+
+    async fn send_events(&self, head: pb::WatchSessionsResponse, fields: Vec<Bytes>) {
+        self.answers.send(Ok(Answer { head, fields })).await;
     }
 
     fn answer(&self) -> pb::WatchSessionsResponse {
@@ -174,12 +181,12 @@ impl Watcher {
     }
 
     /// Tells where the watch begins.
-    async fn bookmark(&self) -> Result<(), Over> {
-        self.send(self.answer()).await
+    async fn bookmark(&self) {
+        self.send(self.answer()).await;
     }
 
     /// The live sessions that match, in parts.
-    async fn snapshot(&self) -> Result<(), Over> {
+    async fn snapshot(&self) {
         let mut after = Seq::default();
         loop {
             let slice = self.api.sessions.index().after(after, SNAPSHOT_PART);
@@ -197,32 +204,34 @@ impl Watcher {
                     snapshot: part,
                     ..self.answer()
                 })
-                .await?;
+                .await;
             }
         }
         self.send(pb::WatchSessionsResponse {
             snapshot_complete: true,
             ..self.answer()
         })
-        .await
+        .await;
     }
 
-    /// Sends everything up to now.
-    async fn catch_up(&mut self) -> Result<(), Over> {
-        while self.cursor < self.api.sessions.revision() {
+    /// Sends everything up to that revision, and no more: who stays in step shares
+    /// what is sent.
+    async fn catch_up(&mut self, to: Revision) -> Result<(), Over> {
+        while self.cursor < to {
             let read = self
                 .api
                 .sessions
                 .events_after(self.cursor, MAX_EVENTS)
                 .await;
-            let (events, through) = match read {
-                Ok(found) => found,
+            let (mut events, through) = match read {
+                Ok((events, through)) => (events, through.min(to)),
                 Err(error) => {
                     let status: Status = error.into_refusal("").into();
-                    let _ = self.answers.send(Err(status)).await;
+                    self.answers.send(Err(status)).await;
                     return Err(Over);
                 }
             };
+            events.truncate(events.partition_point(|event| event.revision <= to));
             let mut matching = self.matching(&events).into_iter().peekable();
             while matching.peek().is_some() {
                 let part = take_part(&mut matching, |(_, event)| event.len());
@@ -233,35 +242,49 @@ impl Watcher {
                 };
                 let events = part.into_iter().map(|(_, event)| event).collect();
                 self.told = tokio::time::Instant::now();
-                self.send_events(self.answer(), events).await?;
+                self.send_events(self.answer(), events).await;
             }
             self.cursor = through.max(self.cursor);
             if self.told.elapsed() > BOOKMARK_EVERY {
                 self.told = tokio::time::Instant::now();
-                self.send(self.answer()).await?;
+                self.send(self.answer()).await;
             }
         }
         Ok(())
     }
 
     fn matching(&self, events: &[Arc<Event>]) -> Vec<(Revision, Bytes)> {
-        let shower = self.api.shower();
-        let encoded = |event: &Arc<Event>| {
-            let encode = || encode_event(shower.event(event));
-            (event.revision, event.encoded.get_or_init(encode).clone())
-        };
+        let encode = self.encoder();
         let matching = events.iter().filter(|event| self.filter.matches(event));
-        matching.map(encoded).collect()
+        matching
+            .map(|event| (event.revision, encode(event)))
+            .collect()
+    }
+
+    /// Encodes an event as it lies in an answer, once.
+    fn encoder(&self) -> impl Fn(&Arc<Event>) -> Bytes {
+        let shower = self.api.shower();
+        move |event| {
+            let encode = || {
+                let alone = pb::WatchSessionsResponse {
+                    events: vec![shower.event(event)],
+                    ..Default::default()
+                };
+                alone.encode_to_vec().into()
+            };
+            event.encoded.get_or_init(encode).clone()
+        }
     }
 
     /// The last answer of a daemon that stops.
     async fn finish(&mut self) -> Result<(), Over> {
-        self.catch_up().await?;
+        self.catch_up(self.api.sessions.revision()).await?;
         self.send(pb::WatchSessionsResponse {
             r#final: true,
             ..self.answer()
         })
-        .await
+        .await;
+        Ok(())
     }
 }
 

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::{convert, refinements::Filter};
@@ -13,6 +11,7 @@ use crate::{
         authorised::Authorised,
         caller::Caller,
         convert::show::timestamp,
+        outbox::{Outbox, Sent},
         session::SessionApi,
         status::{IntoRefusal, Refusal, Violations},
     },
@@ -23,13 +22,10 @@ use crate::{
 /// Events looked at together, and changes in one answer at most.
 const MAX_CHANGES: usize = 256;
 
-/// For so long an answer gathers what else happens.
-const GATHER: Duration = Duration::from_millis(5);
-
 /// Without a change the bookmark moves at least this often.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(10);
 
-type Stream = Authorised<ReceiverStream<Result<pb::WatchRefinementsResponse, Status>>>;
+type Stream = Authorised<Sent<Result<pb::WatchRefinementsResponse, Status>>>;
 
 /// Begins to watch; refuses before the first answer what cannot be served.
 pub(super) fn begin(
@@ -44,17 +40,19 @@ pub(super) fn begin(
     }
     let cursor = api.cursor(&wire.registry_id, wire.after_revision)?;
     let snapshot = wire.after_revision.is_none();
-    let (answers, stream) = mpsc::channel(2);
-    let watcher = Watcher {
-        api: api.clone(),
-        filter,
-        cursor,
-        told: tokio::time::Instant::now(),
-        answers,
-    };
-    tokio::spawn(watcher.run(snapshot));
-    let stream = ReceiverStream::new(stream);
-    Ok(Authorised::new(&api.sessions, caller, stream))
+    let api = api.clone();
+    let sessions = api.sessions.clone();
+    let stream = Sent::by(|answers| {
+        let watcher = Watcher {
+            api,
+            filter,
+            cursor,
+            told: tokio::time::Instant::now(),
+            answers,
+        };
+        watcher.run(snapshot)
+    });
+    Ok(Authorised::new(&sessions, caller, stream))
 }
 
 struct Watcher {
@@ -62,39 +60,35 @@ struct Watcher {
     filter: Filter,
     cursor: Revision,
     told: tokio::time::Instant,
-    answers: mpsc::Sender<Result<pb::WatchRefinementsResponse, Status>>,
+    answers: Outbox<Result<pb::WatchRefinementsResponse, Status>>,
 }
 
-/// The watcher went away, or was told why it ends.
+/// The watcher was told why it ends.
 struct Over;
 
 impl Watcher {
     async fn run(mut self, snapshot: bool) {
-        let mut newest = self.api.sessions.subscribe();
+        let mut beats = self.api.beats.listen(&self.api.sessions);
         let mut draining = self.api.draining.clone();
         let pending = if snapshot { self.pending() } else { Vec::new() };
-        let begun = self.send(pending, |answer| answer.snapshot_complete = snapshot);
-        if begun.await.is_err() {
-            return;
-        }
+        self.send(pending, |answer| answer.snapshot_complete = snapshot)
+            .await;
         loop {
             if self.catch_up().await.is_err() {
                 return;
             }
             tokio::select! {
                 biased;
-                () = self.answers.closed() => return,
                 () = async { let _ = draining.wait_for(|draining| *draining).await; } => {
                     if self.catch_up().await.is_ok() {
-                        let _ = self.send(Vec::new(), |answer| answer.r#final = true).await;
+                        self.send(Vec::new(), |answer| answer.r#final = true).await;
                     }
                     return;
                 }
-                moved = async { newest.wait_for(|newest| *newest > self.cursor).await.is_ok() } => {
-                    if !moved {
+                beat = beats.next() => {
+                    if beat.is_none() {
                         return;
                     }
-                    tokio::time::sleep(GATHER).await;
                 }
             }
         }
@@ -119,7 +113,7 @@ impl Watcher {
         &self,
         mut changes: Vec<pb::RefinementChange>,
         last: impl FnOnce(&mut pb::WatchRefinementsResponse),
-    ) -> Result<(), Over> {
+    ) {
         loop {
             let rest = changes.split_off(changes.len().min(MAX_CHANGES));
             let mut answer = pb::WatchRefinementsResponse {
@@ -131,9 +125,10 @@ impl Watcher {
             };
             if rest.is_empty() {
                 last(&mut answer);
-                return self.answers.send(Ok(answer)).await.map_err(|_| Over);
+                self.answers.send(Ok(answer)).await;
+                return;
             }
-            self.answers.send(Ok(answer)).await.map_err(|_| Over)?;
+            self.answers.send(Ok(answer)).await;
             changes = rest;
         }
     }
@@ -146,7 +141,7 @@ impl Watcher {
                 Ok(found) => found,
                 Err(error) => {
                     let status: Status = error.into_refusal("").into();
-                    let _ = self.answers.send(Err(status)).await;
+                    self.answers.send(Err(status)).await;
                     return Err(Over);
                 }
             };
@@ -162,7 +157,7 @@ impl Watcher {
             let changes: Vec<_> = events.iter().filter_map(change).collect();
             if !changes.is_empty() || self.told.elapsed() > BOOKMARK_EVERY {
                 self.told = tokio::time::Instant::now();
-                self.send(changes, |_| {}).await?;
+                self.send(changes, |_| {}).await;
             }
         }
         Ok(())

@@ -1,12 +1,18 @@
 //! Registrations, one or many.
 
-use prost::Message as _;
+use std::pin::Pin;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use prost::{Message as _, encoding};
+use tonic::{Status, body::Body, server::UnaryService};
 
 use crate::{
     grpc::{
         answer::MAX_ANSWER,
         caller::Caller,
         convert::{request, show::Shower},
+        parts::{Answer, PartsCodec},
         status::{IntoRefusal, Refusal, Violations, internal},
     },
     proto::session as pb,
@@ -22,6 +28,45 @@ use super::SessionApi;
 
 /// Bytes of an item's error in an answer that must be shortened.
 const MAX_SHORT_MESSAGE: usize = 512;
+
+/// Fields of the answer: `RegisterSessionsResponse.results`, and in each of them
+/// `RegisterSessionsResult.registered` or `.error`.
+const RESULTS: u32 = 1;
+const REGISTERED: u32 = 1;
+const ERROR: u32 = 2;
+
+/// Serves `RegisterSessions`, and encodes each session as it is shown: a thousand
+/// that are kept until all are encoded cost more than the rest of the call.
+pub(in crate::grpc) async fn serve_many(
+    api: &SessionApi,
+    max_request: usize,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    tonic::server::Grpc::new(PartsCodec::default())
+        .max_decoding_message_size(max_request)
+        .max_encoding_message_size(MAX_ANSWER)
+        .unary(RegistersMany(api.clone()), request)
+        .await
+}
+
+struct RegistersMany(SessionApi);
+
+impl UnaryService<pb::RegisterSessionsRequest> for RegistersMany {
+    type Response = Answer<pb::RegisterSessionsResponse>;
+    type Future =
+        Pin<Box<dyn Future<Output = Result<tonic::Response<Self::Response>, Status>> + Send>>;
+
+    fn call(&mut self, request: tonic::Request<pb::RegisterSessionsRequest>) -> Self::Future {
+        let api = self.0.clone();
+        Box::pin(async move {
+            let caller = Caller::of(request.extensions())?.clone();
+            let requests = request.into_inner().requests;
+            Ok(tonic::Response::new(
+                api.register_many(requests, &caller).await?,
+            ))
+        })
+    }
+}
 
 impl SessionApi {
     fn registered(&self, done: &Registered) -> pb::RegisterSessionResponse {
@@ -44,27 +89,34 @@ impl SessionApi {
         answer
     }
 
-    fn item(&self, parsed: Result<Registered, Refusal>) -> pb::RegisterSessionsResult {
-        use pb::register_sessions_result::Result as Item;
-        let result = match parsed {
-            Ok(done) => Item::Registered(self.registered(&done)),
-            Err(refusal) => Item::Error(pb::ItemError {
-                code: refusal.reason().code(),
-                reason: refusal.reason().as_str().to_owned(),
-                message: refusal.message().to_owned(),
-                metadata: refusal.metadata().clone().into_iter().collect(),
-            }),
-        };
-        pb::RegisterSessionsResult {
-            result: Some(result),
+    /// The results as they go out, each shortened if they must be.
+    fn encode(&self, results: &[Result<Registered, Refusal>], shortened: bool) -> Vec<u8> {
+        let (mut all, mut one) = (Vec::new(), Vec::new());
+        for result in results {
+            one.clear();
+            match result {
+                Ok(done) => {
+                    let mut answer = self.registered(done);
+                    if shortened {
+                        shorten(&mut answer);
+                    }
+                    encoding::message::encode(REGISTERED, &answer, &mut one);
+                }
+                Err(refusal) => {
+                    let error = item_error(refusal, shortened);
+                    encoding::message::encode(ERROR, &error, &mut one);
+                }
+            }
+            encoding::bytes::encode(RESULTS, &one, &mut all);
         }
+        all
     }
 
     pub(super) async fn register_many(
         &self,
         requests: Vec<pb::RegisterSessionRequest>,
         caller: &Caller,
-    ) -> Result<pb::RegisterSessionsResponse, Refusal> {
+    ) -> Result<Answer<pb::RegisterSessionsResponse>, Refusal> {
         if requests.is_empty() || requests.len() > MAX_ITEMS {
             let mut bad = Violations::default();
             bad.add(Reason::MalformedMessage, "requests", "must be 1 to 1,000");
@@ -96,20 +148,41 @@ impl SessionApi {
                 Some(decided) => decided.map_err(|error| error.into_refusal(&name)),
                 None => Err(internal()),
             };
-            self.item(item.and_then(decide))
+            item.and_then(decide)
         });
-        let mut answer = pb::RegisterSessionsResponse {
-            results: results.collect(),
+        let results: Vec<_> = results.collect();
+        let mut head = pb::RegisterSessionsResponse {
+            results: Vec::new(),
             revision: self.sessions.revision().0,
             shortened: false,
             registry_id: self.registry_id(),
             node: self.node(),
         };
-        if answer.encoded_len() > MAX_ANSWER {
-            answer.results.iter_mut().for_each(shorten_result);
-            answer.shortened = true;
+        let mut encoded = self.encode(&results, false);
+        if head.encoded_len() + encoded.len() > MAX_ANSWER {
+            head.shortened = true;
+            encoded = self.encode(&results, true);
         }
-        Ok(answer)
+        Ok(Answer {
+            head,
+            fields: vec![encoded.into()],
+        })
+    }
+}
+
+/// The status that an item would have had as a call of its own.
+fn item_error(refusal: &Refusal, shortened: bool) -> pb::ItemError {
+    let message = refusal.message();
+    let end = if shortened {
+        message.floor_char_boundary(MAX_SHORT_MESSAGE)
+    } else {
+        message.len()
+    };
+    pb::ItemError {
+        code: refusal.reason().code(),
+        reason: refusal.reason().as_str().to_owned(),
+        message: message[..end].to_owned(),
+        metadata: refusal.metadata().clone().into_iter().collect(),
     }
 }
 
@@ -118,16 +191,4 @@ impl SessionApi {
 fn shorten(answer: &mut pb::RegisterSessionResponse) {
     let sessions = answer.session.iter_mut().chain(&mut answer.evicted);
     sessions.for_each(Shower::shorten);
-}
-
-fn shorten_result(result: &mut pb::RegisterSessionsResult) {
-    use pb::register_sessions_result::Result as Item;
-    match &mut result.result {
-        Some(Item::Registered(answer)) => shorten(answer),
-        Some(Item::Error(error)) => {
-            let end = error.message.floor_char_boundary(MAX_SHORT_MESSAGE);
-            error.message.truncate(end);
-        }
-        None => {}
-    }
 }
