@@ -3,6 +3,7 @@
 //! Sessions over gRPC on Unix sockets, journaled in SQLite. `docs/architecture.md`
 //! says how the modules fit together and which may use which.
 
+pub mod agent;
 pub mod authority;
 pub mod cli;
 pub mod client;
@@ -12,6 +13,7 @@ pub mod daemon;
 pub mod firewall;
 pub mod grpc;
 pub mod ids;
+pub mod keycache;
 pub mod paths;
 pub mod proto;
 pub mod reason;

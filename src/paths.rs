@@ -41,11 +41,25 @@ pub const SESSION_DIR_VAR: &str = "EPISODED_SESSION_DIR";
 /// Overrides the state directory.
 pub const STATE_DIR_VAR: &str = "EPISODED_STATE_DIR";
 
+/// The socket of the key cache, in its own directory.
+pub const AGENT_SOCKET: &str = "agent.sock";
+/// The flock'ed file that says which agent serves it.
+pub const AGENT_LOCK: &str = "agent.lock";
+
+/// Overrides the directory of the key cache.
+pub const AGENT_DIR_VAR: &str = "LOCKBOX_SESSION_AGENT_DIR";
+/// Names the configuration of the key cache.
+pub const AGENT_CONFIG_VAR: &str = "LOCKBOX_AGENT_CONFIG";
+/// Names the configuration of everything that handles lockboxes.
+pub const LOCKBOX_CONFIG_VAR: &str = "LOCKBOX_CONFIG";
+
 /// `sun_path` holds 108 bytes, one of them the final NUL: unix(7).
 pub const MAX_SOCKET_PATH: usize = 107;
 
 /// Our own subdirectory wherever others have theirs too.
 const NAME: &str = "episoded";
+/// The same of the key cache, which keeps the names that scripts know.
+const AGENT_NAME: &str = "lockbox";
 /// The session directory of the shipped system unit.
 const SESSION_UNIT_NAME: &str = "episoded-session";
 
@@ -125,7 +139,30 @@ impl Env {
         if user.is_dir() {
             return Ok(user.join(NAME));
         }
-        self.temp_dir()
+        self.temp_dir(NAME)
+    }
+
+    /// Where agent.sock lies.
+    pub fn agent_dir(&self) -> Result<PathBuf, PathError> {
+        if let Some(path) = self.override_dir(AGENT_DIR_VAR)? {
+            return Ok(path);
+        }
+        match self.xdg_dir("XDG_RUNTIME_DIR") {
+            Some(path) => Ok(path.join(AGENT_NAME)),
+            None => self.temp_dir(AGENT_NAME),
+        }
+    }
+
+    /// The configuration of the key cache, and whether it must exist.
+    pub fn agent_config(&self) -> Option<(PathBuf, bool)> {
+        let named = [AGENT_CONFIG_VAR, LOCKBOX_CONFIG_VAR];
+        if let Some(path) = named.into_iter().find_map(|name| self.var(name)) {
+            return Some((path.into(), true));
+        }
+        let config = self
+            .xdg_dir("XDG_CONFIG_HOME")
+            .or_else(|| self.xdg_dir("HOME").map(|home| home.join(".config")))?;
+        Some((config.join(AGENT_NAME).join("config.toml"), false))
     }
 
     /// Where session.sock lies, if `<run>` is as [`Env::runtime_dir`] says.
@@ -208,11 +245,11 @@ impl Env {
     }
 
     /// The last resort: a directory of our own where everybody may make one.
-    fn temp_dir(&self) -> Result<PathBuf, PathError> {
+    fn temp_dir(&self, name: &str) -> Result<PathBuf, PathError> {
         let temp = self
             .xdg_dir("TMPDIR")
             .unwrap_or_else(|| self.root.join("tmp"));
-        let path = temp.join(format!("{NAME}-{}", self.uid));
+        let path = temp.join(format!("{name}-{}", self.uid));
         match dir::verify_shared_parent(&temp).and_then(|()| verify_private_dir(&path)) {
             Err(source) if !source.is_missing() => Err(PathError::Untrusted { path, source }),
             _ => Ok(path),

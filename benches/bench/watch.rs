@@ -169,10 +169,6 @@ fn last_arrivals(sent: &Sent, seen: &[Seen], from: Instant, to: Instant) -> f64 
             millis(*last - *at)
         })
         .collect();
-    for p in [0.1, 0.5, 0.9, 0.95, 0.99, 1.0] {
-        eprint!(" p{p}: {:.1}", percentile(&mut delays, p));
-    }
-    eprintln!();
     percentile(&mut delays, 0.99)
 }
 

@@ -30,7 +30,11 @@ pub struct Lock {
 impl Lock {
     /// Takes the lock of `state_dir`, which must exist, without waiting.
     pub fn take(state_dir: &Path) -> Result<Self, LockError> {
-        let path = state_dir.join(REGISTRY_LOCK);
+        Self::take_file(state_dir.join(REGISTRY_LOCK))
+    }
+
+    /// The same for a lock file of any name.
+    pub fn take_file(path: PathBuf) -> Result<Self, LockError> {
         let mut file = open_own(&path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}

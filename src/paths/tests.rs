@@ -148,3 +148,36 @@ fn a_socket_path_of_107_bytes_fits_and_one_more_does_not() {
     assert!(matches!(error, PathError::TooLong { length: 108, .. }));
     assert!(error.to_string().contains("108 bytes, at most 107"));
 }
+
+#[test]
+fn the_key_cache_lies_where_it_is_told_then_under_xdg_then_under_temp() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("tmp")).unwrap();
+    mode(&root.path().join("tmp"), 0o1777);
+    let env = Env::new(uid()).with_root(root.path());
+    let temp = root.path().join(format!("tmp/lockbox-{}", uid()));
+    assert_eq!(env.agent_dir().unwrap(), temp);
+    let env = env.with("XDG_RUNTIME_DIR", "/x");
+    assert_eq!(env.agent_dir().unwrap(), Path::new("/x/lockbox"));
+    let env = env.with("LOCKBOX_SESSION_AGENT_DIR", "/own");
+    assert_eq!(env.agent_dir().unwrap(), Path::new("/own"));
+    let env = env.with("LOCKBOX_SESSION_AGENT_DIR", "own");
+    assert!(matches!(env.agent_dir(), Err(PathError::Relative { .. })));
+}
+
+#[test]
+fn the_key_cache_reads_the_file_that_is_named_and_else_one_that_may_be_missing() {
+    let env = Env::new(7);
+    assert_eq!(env.agent_config(), None);
+    let path = |env: &Env| env.agent_config().unwrap();
+    let env = env.with("HOME", "/home/x");
+    let home = "/home/x/.config/lockbox/config.toml";
+    assert_eq!(path(&env), (PathBuf::from(home), false));
+    let env = env.with("XDG_CONFIG_HOME", "/c");
+    let xdg = "/c/lockbox/config.toml";
+    assert_eq!(path(&env), (PathBuf::from(xdg), false));
+    let env = env.with("LOCKBOX_CONFIG", "/l.toml");
+    assert_eq!(path(&env), (PathBuf::from("/l.toml"), true));
+    let env = env.with("LOCKBOX_AGENT_CONFIG", "/a.toml");
+    assert_eq!(path(&env), (PathBuf::from("/a.toml"), true));
+}

@@ -14,6 +14,7 @@ mod filters;
 mod firewall;
 mod harness;
 mod inject;
+mod keycached;
 mod lease;
 mod powercut;
 mod readme;

@@ -64,6 +64,7 @@ const TABLE: &[Row] = &[
         &["firewall", "clock", "ids", "secret", "reason"],
         &[],
     ),
+    row("keycache", &["clock", "ids", "secret"], &[]),
     row(
         "storage",
         &["firewall", "session", "clock", "ids", "secret"],
@@ -136,8 +137,13 @@ const TABLE: &[Row] = &[
         ],
     ),
     row(
+        "agent",
+        &["keycache", "clock", "daemon", "paths", "telemetry"],
+        &["clap", "toml"],
+    ),
+    row(
         "bin",
-        &["daemon", "cli", "config", "telemetry", "paths"],
+        &["agent", "daemon", "cli", "config", "telemetry", "paths"],
         &["clap"],
     ),
 ];

@@ -1,0 +1,21 @@
+//! keycached: the process that keeps keys.
+//!
+//! Owns agent.sock, the one [`Cache`](crate::keycache::cache::Cache) and the life of
+//! the process. One thread does everything; nothing it waits for is done while the
+//! cache is held, so no client can delay another, nor an end of all keys.
+//!
+//! ```text
+//! harden -> configure -> lock the directory -> lock memory -> listen -> serve
+//!        -> stop | SIGTERM | idle -> wipe -> remove the socket
+//! ```
+
+pub mod activity;
+pub mod args;
+pub mod config;
+mod connection;
+mod frame;
+mod harden;
+mod keeper;
+mod listen;
+mod put;
+pub mod run;

@@ -1,0 +1,201 @@
+//! One LBX2 connection: requests are answered in order until it closes.
+//!
+//! A key is sent straight from where it is kept, as much as the socket takes at
+//! once. Nothing of the cache is held while a client is waited for: if the entry
+//! has gone when the client takes more, the connection ends.
+
+use std::{
+    io::{self, IoSlice},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
+    net::UnixStream,
+    time::timeout,
+};
+
+use super::{
+    activity::{Activity, ActivityError},
+    frame::{self, FrameError, HEADER, Header, MAGIC, PUT, Request},
+    keeper::Keeper,
+    put,
+};
+use crate::keycache::entry::LockboxId;
+
+/// A request that has begun must be whole by then. A client on the same machine
+/// sends it in one piece.
+const FRAME_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What a client that was told an error still sends is read for so long, and up to
+/// so many bytes: a socket that is closed with unread bytes takes the answer away.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
+const DRAIN_BYTES: usize = 256 * 1024;
+
+/// Why a connection ends early.
+enum End {
+    /// The client went away, or was too slow.
+    Gone,
+    /// It is told.
+    Told(FrameError),
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<FrameError> for End {
+    fn from(error: FrameError) -> Self {
+        Self::Told(error)
+    }
+}
+
+/// Serves a connection of that process until it ends.
+pub(super) async fn serve(mut stream: UnixStream, pid: i32, keeper: Arc<Keeper>) {
+    let Err(End::Told(error)) = converse(&mut stream, pid, &keeper).await else {
+        return;
+    };
+    tracing::debug!(pid, ?error, "connection refused");
+    let told = async {
+        stream.write_all(&error.answer()).await?;
+        stream.shutdown().await?;
+        let mut rest = [0; 4096];
+        let mut read = 0;
+        while read < DRAIN_BYTES {
+            match stream.read(&mut rest).await? {
+                0 => break,
+                some => read += some,
+            }
+        }
+        // What is read here may hold a key.
+        zeroize::Zeroize::zeroize(&mut rest);
+        Ok::<_, io::Error>(())
+    };
+    let _ = timeout(DRAIN_DEADLINE, told).await;
+}
+
+async fn converse(stream: &mut UnixStream, pid: i32, keeper: &Arc<Keeper>) -> Result<(), End> {
+    let mut first = [0; 1];
+    while stream.read(&mut first).await? > 0 {
+        let taken = timeout(FRAME_DEADLINE, take(stream, first[0], keeper)).await;
+        let request = taken.map_err(|_| End::Gone)??;
+        keeper.touch();
+        match request {
+            None => stream.write_all(&frame::ok()).await?,
+            Some(Request::Get(id)) => send_key(stream, &id, keeper).await?,
+            Some(request) => {
+                let stops = request == Request::Stop;
+                let answer = answer(request, pid, keeper)?;
+                stream.write_all(&answer).await?;
+                if stops {
+                    keeper.stop("stopped by a client");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes one request; a put is done at once, and none of it is left.
+async fn take(
+    stream: &mut UnixStream,
+    first: u8,
+    keeper: &Arc<Keeper>,
+) -> Result<Option<Request>, End> {
+    let mut header = [0; HEADER];
+    header[0] = first;
+    stream.read_exact(&mut header[1..MAGIC.len()]).await?;
+    if header[..MAGIC.len()] == *MAGIC {
+        stream.read_exact(&mut header[MAGIC.len()..]).await?;
+    }
+    let header = Header::parse(&header)?;
+    if header.kind == PUT {
+        let mut wipes = keeper.wipes();
+        let begun = *wipes.borrow_and_update();
+        let put = tokio::select! {
+            biased;
+            _ = wipes.changed() => return Err(FrameError::Wiped.into()),
+            put = put::read(stream, header.length, &keeper.arena) => put??,
+        };
+        keeper.put(put, begun)?;
+        return Ok(None);
+    }
+    let mut payload = vec![0; header.length];
+    stream.read_exact(&mut payload).await?;
+    Ok(Some(Request::parse(header.kind, &payload)?))
+}
+
+fn answer(request: Request, pid: i32, keeper: &Arc<Keeper>) -> Result<Vec<u8>, FrameError> {
+    Ok(match request {
+        Request::Get(_) | Request::Stop => frame::ok(),
+        Request::Forget(id) => {
+            keeper.cache().0.forget(&id);
+            frame::ok()
+        }
+        Request::ForgetAll => {
+            keeper.wipe("asked by a client");
+            frame::ok()
+        }
+        Request::List => {
+            let (cache, now) = keeper.cache();
+            let entries = cache
+                .list(now)
+                .map(|(id, entry)| (id, entry.path.as_deref()));
+            let (answer, all) = frame::list(entries);
+            if !all {
+                tracing::warn!(entries = cache.len(), "a list did not fit its message");
+            }
+            answer
+        }
+        Request::Register { pid: of, kind } => {
+            let activity = Activity { pid: of, kind };
+            let token = keeper.activities.register(pid, activity);
+            frame::registered(token.map_err(|error| match error {
+                ActivityError::NotYours => FrameError::NotYours,
+                ActivityError::Full => FrameError::Full,
+            })?)
+        }
+        Request::Unregister { pid, token } => {
+            keeper.activities.unregister(pid, token);
+            frame::ok()
+        }
+    })
+}
+
+/// Sends a key, or that there is none.
+async fn send_key(stream: &mut UnixStream, id: &LockboxId, keeper: &Keeper) -> Result<(), End> {
+    let found = {
+        let (mut cache, now) = keeper.cache();
+        cache
+            .get(id, now)
+            .map(|entry| (entry.serial(), entry.key().len()))
+    };
+    let Some((serial, length)) = found else {
+        stream.write_all(&frame::miss()).await?;
+        return Ok(());
+    };
+    let header = frame::key_header(length);
+    let mut sent = 0;
+    while sent < HEADER + length {
+        stream.writable().await?;
+        let (cache, now) = keeper.cache();
+        let entry = cache.peek(id, serial, now).ok_or(End::Gone)?;
+        let key = entry.key().expose();
+        let rest = [
+            IoSlice::new(header.get(sent..).unwrap_or_default()),
+            IoSlice::new(&key[sent.saturating_sub(HEADER)..]),
+        ];
+        // Does not wait: what the socket does not take now, it takes later.
+        match stream.try_io(Interest::WRITABLE, || {
+            rustix::io::writev(&*stream, &rest).map_err(io::Error::from)
+        }) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! The life of the key cache, from its environment to its exit code.
+
+use std::{
+    error::Error, fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path,
+    process::ExitCode, sync::Arc, time::Duration,
+};
+
+use rustix::{fs::Mode, stdio::dup2_stderr};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{error, info};
+
+use super::{
+    args::{EXIT_BAD_CONFIG, EXIT_STOPPED, EXIT_UNAVAILABLE},
+    config::AgentConfig,
+    connection,
+    harden::harden,
+    keeper::Keeper,
+    listen::Door,
+};
+use crate::{
+    clock::SystemClock,
+    daemon::{
+        listen::{SocketFile, bind_named},
+        lock::{Lock, LockError},
+    },
+    keycache::arena::{Allowed, Arena},
+    paths::{AGENT_LOCK, AGENT_SOCKET, Env, ensure_private_dir},
+    telemetry::{LogFilter, LogFormat, Telemetry},
+};
+
+/// Names the file that the log goes to.
+const LOG_VAR: &str = "LOCKBOX_SESSION_AGENT_LOG";
+
+/// How often expired keys are looked for: gone within a second without traffic.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+type Failure = (u8, Box<dyn Error + Send + Sync>);
+
+/// Serves until it is stopped.
+pub fn run() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::from(EXIT_STOPPED),
+        Err((code, failure)) => {
+            // Where the log goes to, this goes to.
+            error!(error = &*failure as &dyn Error, "cannot serve");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn start() -> Result<(), Failure> {
+    Telemetry::install(&LogFilter::default(), LogFormat::default());
+    let lockable = harden().map_err(unavailable)?;
+    let env = Env::of_process();
+    if let Some(path) = env.var(LOG_VAR) {
+        log_to(Path::new(path)).map_err(unavailable)?;
+    }
+    let config = AgentConfig::read(&env).map_err(|error| (EXIT_BAD_CONFIG, error.into()))?;
+    let dir = env.agent_dir().map_err(unavailable)?;
+    ensure_private_dir(&dir).map_err(unavailable)?;
+    let lock = match Lock::take_file(dir.join(AGENT_LOCK)) {
+        Ok(lock) => lock,
+        Err(held @ LockError::Held { .. }) => {
+            info!(%held, "another agent serves already");
+            return Ok(());
+        }
+        Err(error) => return Err(unavailable(error)),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(unavailable)?;
+    // Before anybody can know that we are here.
+    let signals = {
+        let _within = runtime.enter();
+        Signals::new().map_err(unavailable)?
+    };
+    let allowed = Allowed {
+        secret: config.secret_memory,
+        unlocked: config.allow_unlocked_memory,
+    };
+    let arena = Arena::new(lockable, allowed).map_err(unavailable)?;
+    let clock = SystemClock::new().map_err(unavailable)?;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let bound = bind_named(&lock, &dir, AGENT_SOCKET, mode, None);
+    let (listener, file) = bound.map_err(unavailable)?;
+    info!(
+        socket = %file.path().display(),
+        memory = arena.kind().as_str(),
+        "serving"
+    );
+    let keeper = Arc::new(Keeper::new(arena, Arc::new(clock)));
+    let served = runtime.block_on(serve(listener, signals, &keeper, &config));
+    remove(file, &lock);
+    // Connections end here, and with them what they were in the middle of.
+    drop(runtime);
+    served.map_err(unavailable)
+}
+
+fn unavailable(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
+    (EXIT_UNAVAILABLE, error.into())
+}
+
+/// The log is a file from now on, which only we can read.
+fn log_to(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)?;
+    Ok(dup2_stderr(&file)?)
+}
+
+async fn serve(
+    listener: std::os::unix::net::UnixListener,
+    mut signals: Signals,
+    keeper: &Arc<Keeper>,
+    config: &AgentConfig,
+) -> io::Result<()> {
+    let door = Door::new(listener)?;
+    let mut stopping = keeper.stopping();
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+            what = signals.next() => match what {
+                What::Stop => keeper.stop("a signal"),
+                What::Forget => keeper.wipe("a signal"),
+            },
+            _ = looks.tick() => {
+                keeper.prune();
+                let limit = config.idle_exit.map(|limit| limit.as_millis());
+                if limit.is_some_and(|limit| u128::from(keeper.idle()) >= limit) {
+                    keeper.stop("nothing to keep");
+                }
+            }
+            guest = door.next() => {
+                let keeper = Arc::clone(keeper);
+                tokio::spawn(async move {
+                    connection::serve(guest.stream, guest.pid, keeper).await;
+                    drop(guest.place);
+                });
+            }
+        }
+    }
+}
+
+fn remove(file: SocketFile, lock: &Lock) {
+    match file.remove(lock) {
+        Ok(true) => info!("stopped"),
+        Ok(false) => info!("stopped; the socket was another's by then"),
+        Err(error) => error!(%error, "the socket could not be removed"),
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    user: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    async fn next(&mut self) -> What {
+        tokio::select! {
+            _ = self.terminate.recv() => What::Stop,
+            _ = self.interrupt.recv() => What::Stop,
+            _ = self.hangup.recv() => What::Forget,
+            _ = self.user.recv() => What::Forget,
+        }
+    }
+}
+
+/// What a signal asks for.
+enum What {
+    Stop,
+    Forget,
+}

@@ -1,0 +1,162 @@
+//! The cache: who is still there.
+//!
+//! An entry ends at its deadline, when it is forgotten or replaced, and with
+//! everything else when the cache is wiped. Its bytes are zero before the call that
+//! ends it returns. A deadline is looked at on every access; [`Cache::prune`] finds
+//! those that nobody asks for.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use super::{
+    arena::Secret,
+    entry::{Entry, Keep, LockboxId},
+    error::PutError,
+};
+use crate::clock::Now;
+
+/// Entries at most.
+pub const MAX_ENTRIES: usize = 100_000;
+
+/// Bytes of ids and paths at most: those are not in locked memory.
+pub const MAX_NAMES: usize = 16 * 1024 * 1024;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Cache {
+    entries: BTreeMap<LockboxId, Entry>,
+    /// No entry ends before this, on the boot clock.
+    earliest: u64,
+    wipes: u64,
+    /// Puts so far.
+    serial: u64,
+    /// Bytes of ids and paths.
+    names: usize,
+}
+
+fn names_of(id: &LockboxId, entry: &Entry) -> usize {
+    id.as_str().len() + entry.path.as_deref().map_or(0, str::len)
+}
+
+impl Cache {
+    /// Keeps a key, in place of what had its id.
+    pub fn put(
+        &mut self,
+        id: LockboxId,
+        key: Secret,
+        path: Option<&str>,
+        keep: Keep,
+        now: Now,
+    ) -> Result<(), PutError> {
+        self.serial += 1;
+        let entry = Entry::new(self.serial, key, path, keep, now)?;
+        let names = names_of(&id, &entry);
+        if !self.has_room(&id, names) {
+            self.prune(now);
+            if !self.has_room(&id, names) {
+                return Err(PutError::Full);
+            }
+        }
+        self.forget(&id);
+        self.earliest = if self.entries.is_empty() {
+            entry.deadline()
+        } else {
+            self.earliest.min(entry.deadline())
+        };
+        self.names += names;
+        self.entries.insert(id, entry);
+        Ok(())
+    }
+
+    /// Whether an entry with so many bytes of names may come, or take the place of
+    /// the one that has its id.
+    fn has_room(&self, id: &LockboxId, names: usize) -> bool {
+        let replaced = self.entries.get(id).map(|old| names_of(id, old));
+        let entries = self.entries.len() - usize::from(replaced.is_some());
+        entries < MAX_ENTRIES && self.names - replaced.unwrap_or(0) + names <= MAX_NAMES
+    }
+
+    /// The entry, prolonged if it slides; none if there is none any more.
+    pub fn get(&mut self, id: &LockboxId, now: Now) -> Option<&Entry> {
+        let entry = self.entries.get_mut(id)?;
+        if entry.is_over(now) {
+            self.forget(id);
+            return None;
+        }
+        entry.hit(now);
+        self.entries.get(id)
+    }
+
+    /// The same entry again, if it is still there; prolongs nothing.
+    pub fn peek(&self, id: &LockboxId, serial: u64, now: Now) -> Option<&Entry> {
+        let entry = self.entries.get(id)?;
+        (entry.serial() == serial && !entry.is_over(now)).then_some(entry)
+    }
+
+    /// Ends one; says whether it was there.
+    pub fn forget(&mut self, id: &LockboxId) -> bool {
+        let gone = self.entries.remove(id);
+        self.names -= gone.as_ref().map_or(0, |entry| names_of(id, entry));
+        gone.is_some()
+    }
+
+    /// Ends all that lie at that path; says how many.
+    pub fn forget_path(&mut self, path: &str) -> usize {
+        self.keep(|entry| entry.path.as_deref() != Some(path))
+    }
+
+    /// Ends all; says how many.
+    pub fn wipe(&mut self) -> usize {
+        self.wipes += 1;
+        self.names = 0;
+        std::mem::take(&mut self.entries).len()
+    }
+
+    /// How often everything was wiped: a key that was on its way in before must not
+    /// be kept.
+    pub fn wipes(&self) -> u64 {
+        self.wipes
+    }
+
+    /// Ends what is over; says how many.
+    pub fn prune(&mut self, now: Now) -> usize {
+        if self.entries.is_empty() || now.boot < self.earliest {
+            return 0;
+        }
+        let ended = self.keep(|entry| !entry.is_over(now));
+        let deadlines = self.entries.values().map(Entry::deadline);
+        self.earliest = deadlines.min().unwrap_or(0);
+        ended
+    }
+
+    /// Ends all others; says how many.
+    fn keep(&mut self, stays: impl Fn(&Entry) -> bool) -> usize {
+        let before = self.entries.len();
+        let names = &mut self.names;
+        self.entries.retain(|id, entry| {
+            let stays = stays(entry);
+            *names -= if stays { 0 } else { names_of(id, entry) };
+            stays
+        });
+        before - self.entries.len()
+    }
+
+    /// What is there, by id. Prolongs nothing.
+    pub fn list(&self, now: Now) -> impl Iterator<Item = (&LockboxId, &Entry)> {
+        self.entries
+            .iter()
+            .filter(move |(_, entry)| !entry.is_over(now))
+    }
+
+    /// How many entries, those that are over included until they are found.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}

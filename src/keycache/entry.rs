@@ -1,0 +1,144 @@
+//! One kept key: its names, its bytes, and until when.
+
+use super::{
+    arena::Secret,
+    error::{NameError, PutError},
+};
+use crate::clock::Now;
+
+/// Bytes of a lockbox id.
+pub const MAX_ID: usize = 1024;
+
+/// Bytes of a path: what an LBX2 message can hold.
+pub const MAX_PATH: usize = 128 * 1024;
+
+/// The name of a lockbox. Text of its own choice; not a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LockboxId(Box<str>);
+
+impl LockboxId {
+    /// 1 to [`MAX_ID`] bytes.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        if text.is_empty() || text.len() > MAX_ID {
+            let must = "1 to 1,024 bytes of UTF-8";
+            return Err(NameError { must });
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whether a hit prolongs an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Expiry {
+    /// To now and its TTL.
+    #[default]
+    Sliding,
+    /// Never.
+    Absolute,
+}
+
+/// How long an entry is kept. All times in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// From the put, and with [`Expiry::Sliding`] from each hit.
+    pub ttl: u64,
+    /// What a hit does.
+    pub expiry: Expiry,
+    /// From the put, however many hits; none: for ever.
+    pub max_lifetime: Option<u64>,
+}
+
+/// Fifteen minutes: what source 001 gives an entry without a TTL.
+pub const DEFAULT_TTL: u64 = 15 * 60 * 1000;
+
+/// Eight hours.
+pub const DEFAULT_MAX_LIFETIME: u64 = 8 * 60 * 60 * 1000;
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self {
+            ttl: DEFAULT_TTL,
+            expiry: Expiry::Sliding,
+            max_lifetime: Some(DEFAULT_MAX_LIFETIME),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Entry {
+    /// Where the lockbox lies, for people.
+    pub path: Option<Box<str>>,
+    /// When it was put, since the epoch, in milliseconds.
+    pub created: u64,
+    /// Gets that it answered.
+    pub hits: u64,
+    serial: u64,
+    key: Secret,
+    keep: Keep,
+    /// On the boot clock, which counts while the machine sleeps.
+    deadline: u64,
+    last: u64,
+}
+
+impl Entry {
+    pub(super) fn new(
+        serial: u64,
+        key: Secret,
+        path: Option<&str>,
+        keep: Keep,
+        now: Now,
+    ) -> Result<Self, PutError> {
+        let end = |span: u64| now.boot.checked_add(span).ok_or(PutError::InvalidTtl);
+        if keep.ttl == 0 {
+            return Err(PutError::InvalidTtl);
+        }
+        let last = keep.max_lifetime.map_or(Ok(u64::MAX), end)?;
+        Ok(Self {
+            path: path.map(Into::into),
+            created: now.wall,
+            hits: 0,
+            serial,
+            key,
+            keep,
+            deadline: end(keep.ttl)?.min(last),
+            last,
+        })
+    }
+
+    /// The key. Whoever looks first asks whether the entry [is over](Entry::is_over).
+    pub fn key(&self) -> &Secret {
+        &self.key
+    }
+
+    /// Which put it came with: no two entries share it.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Whether its time has come.
+    pub fn is_over(&self, now: Now) -> bool {
+        now.boot >= self.deadline
+    }
+
+    /// Milliseconds that are left.
+    pub fn remaining(&self, now: Now) -> u64 {
+        self.deadline.saturating_sub(now.boot)
+    }
+
+    pub(super) fn deadline(&self) -> u64 {
+        self.deadline
+    }
+
+    pub(super) fn hit(&mut self, now: Now) {
+        self.hits += 1;
+        if self.keep.expiry == Expiry::Sliding {
+            self.deadline = now.boot.saturating_add(self.keep.ttl).min(self.last);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Its configuration file, and when it leaves by itself.
+
+use std::time::Duration;
+
+use super::agent::{Agent, Place};
+use super::places::is_there;
+use super::throughout;
+use super::wire::Answer;
+
+/// Longer than an idle agent stays when a second is its limit.
+const LONG: Duration = Duration::from_secs(3);
+
+#[test]
+fn a_configuration_that_is_not_understood_is_refused() {
+    for text in [
+        "idle_exit = \"soon\"\n",
+        "idle_exit = 600\n",
+        "allow_unlocked_memory = \"yes\"\n",
+        "no key at all\n",
+    ] {
+        let place = Place::configured(text);
+        assert_ne!(place.refused(), 0, "{text}");
+        assert!(!is_there(&place.socket()));
+    }
+}
+
+#[test]
+fn an_unknown_setting_is_refused_by_its_name() {
+    let place = Place::configured("idle_exit = \"600s\"\nno_such_key = true\n");
+    assert_ne!(place.refused(), 0);
+    assert!(place.said().contains("no_such_key"), "{}", place.said());
+    assert!(!is_there(&place.socket()));
+}
+
+#[test]
+fn a_configuration_that_is_named_and_missing_is_refused() {
+    let place = Place::new();
+    std::fs::remove_file(place.config()).expect("it was there");
+    assert_ne!(place.refused(), 0);
+    assert!(!is_there(&place.socket()));
+}
+
+#[test]
+fn every_setting_is_taken() {
+    for idle_exit in ["600s", "never"] {
+        let text = format!("allow_unlocked_memory = true\nidle_exit = \"{idle_exit}\"\n");
+        let agent = Agent::configured(&text);
+        assert!(agent.client().list().is_empty());
+    }
+}
+
+/// Panics unless it is still there long after an idle one would have left.
+#[track_caller]
+fn stays(agent: &mut Agent) {
+    throughout("the agent stays", LONG, || agent.process().runs());
+}
+
+#[track_caller]
+fn leaves(agent: &mut Agent) {
+    assert_eq!(agent.exited(), Some(0), "{}", agent.place().said());
+    assert!(!is_there(&agent.place().socket()));
+}
+
+const ONE_SECOND: &str = "idle_exit = \"1s\"\n";
+
+#[test]
+fn an_idle_one_leaves_by_itself() {
+    leaves(&mut Agent::configured(ONE_SECOND));
+}
+
+#[test]
+fn one_that_never_leaves_stays() {
+    stays(&mut Agent::configured("idle_exit = \"never\"\n"));
+}
+
+#[test]
+fn one_that_keeps_a_key_stays_until_it_is_forgotten() {
+    let mut agent = Agent::configured(ONE_SECOND);
+    agent.client().keep("id", b"key");
+    stays(&mut agent);
+    assert_eq!(agent.client().forget("id"), Answer::Ok);
+    leaves(&mut agent);
+}
+
+#[test]
+fn one_that_keeps_a_key_stays_until_it_expires() {
+    let mut agent = Agent::configured(ONE_SECOND);
+    assert_eq!(agent.client().put("id", b"key", "", 2), Answer::Ok);
+    leaves(&mut agent);
+}
+
+#[test]
+fn one_with_an_activity_stays_until_that_is_over() {
+    let mut agent = Agent::configured(ONE_SECOND);
+    let pid = std::process::id();
+    let mut client = agent.client();
+    let (token, other) = (client.register(pid, 3), client.register(pid, 4));
+    assert_ne!(token, other);
+    assert_eq!(client.unregister(pid, other), Answer::Ok);
+    let wrong = [token ^ 1, other, 0, u64::MAX];
+    for wrong in wrong.into_iter().filter(|wrong| *wrong != token) {
+        assert_eq!(client.unregister(pid, wrong), Answer::Ok, "{wrong}");
+    }
+    assert_eq!(client.unregister(pid + 1, token), Answer::Ok);
+    assert_eq!(client.unregister(1, token), Answer::Ok);
+    drop(client);
+    stays(&mut agent);
+    let mut client = agent.client();
+    assert_eq!(client.unregister(pid, token), Answer::Ok);
+    drop(client);
+    leaves(&mut agent);
+}
