@@ -129,3 +129,64 @@ impl Keeper {
             .saturating_sub(self.touched.load(Ordering::Relaxed))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::Keeper;
+    use crate::{
+        agent::put::Put,
+        clock::{BootId, Clock, Now},
+        keycache::{
+            arena::{Allowed, Arena},
+            entry::LockboxId,
+        },
+    };
+
+    struct Hand(Mutex<Now>);
+
+    impl Clock for Hand {
+        fn now(&self) -> Now {
+            *self.0.lock().unwrap()
+        }
+
+        fn boot_id(&self) -> BootId {
+            BootId::new("boot")
+        }
+    }
+
+    fn put(keeper: &Keeper) {
+        let put = Put {
+            id: LockboxId::parse("a").unwrap(),
+            key: keeper.arena.take(32).unwrap(),
+            path: None,
+            ttl: Some(60_000),
+        };
+        let begun = *keeper.wipes().borrow();
+        keeper.put(put, begun).unwrap();
+    }
+
+    #[test]
+    fn a_machine_that_slept_finds_no_key_and_one_that_did_not_does() {
+        let now = Now {
+            boot: 10_000,
+            awake: 10_000,
+            wall: 0,
+        };
+        let clock = Arc::new(Hand(Mutex::new(now)));
+        let any = Allowed {
+            secret: true,
+            unlocked: true,
+        };
+        let keeper = Keeper::new(Arena::new(1 << 20, any).unwrap(), clock.clone());
+        for (slept, left) in [(2_000, 1), (2_001, 0), (0, 1)] {
+            put(&keeper);
+            let mut now = clock.0.lock().unwrap();
+            now.awake += 100;
+            now.boot += 100 + slept;
+            drop(now);
+            assert_eq!(keeper.cache().0.len(), left, "{slept}");
+        }
+    }
+}
