@@ -16,6 +16,5 @@ mod connection;
 mod frame;
 mod harden;
 mod keeper;
-mod listen;
 mod put;
 pub mod run;

@@ -16,6 +16,8 @@ use tokio::{
     time::timeout,
 };
 
+use zeroize::Zeroizing;
+
 use super::{
     activity::{Activity, ActivityError},
     frame::{self, FrameError, HEADER, Header, MAGIC, PUT, Request},
@@ -47,6 +49,15 @@ impl From<io::Error> for End {
     }
 }
 
+impl From<ActivityError> for End {
+    fn from(error: ActivityError) -> Self {
+        Self::Told(match error {
+            ActivityError::NotYours => FrameError::NotYours,
+            ActivityError::Full => FrameError::Full,
+        })
+    }
+}
+
 impl From<FrameError> for End {
     fn from(error: FrameError) -> Self {
         Self::Told(error)
@@ -62,16 +73,15 @@ pub(super) async fn serve(mut stream: UnixStream, pid: i32, keeper: Arc<Keeper>)
     let told = async {
         stream.write_all(&error.answer()).await?;
         stream.shutdown().await?;
-        let mut rest = [0; 4096];
+        // It may hold a key.
+        let mut rest = Zeroizing::new([0; 4096]);
         let mut read = 0;
         while read < DRAIN_BYTES {
-            match stream.read(&mut rest).await? {
+            match stream.read(&mut *rest).await? {
                 0 => break,
                 some => read += some,
             }
         }
-        // What is read here may hold a key.
-        zeroize::Zeroize::zeroize(&mut rest);
         Ok::<_, io::Error>(())
     };
     let _ = timeout(DRAIN_DEADLINE, told).await;
@@ -80,23 +90,55 @@ pub(super) async fn serve(mut stream: UnixStream, pid: i32, keeper: Arc<Keeper>)
 async fn converse(stream: &mut UnixStream, pid: i32, keeper: &Arc<Keeper>) -> Result<(), End> {
     let mut first = [0; 1];
     while stream.read(&mut first).await? > 0 {
-        let taken = timeout(FRAME_DEADLINE, take(stream, first[0], keeper)).await;
-        let request = taken.map_err(|_| End::Gone)??;
+        let request = timeout(FRAME_DEADLINE, take(stream, first[0], keeper)).await;
+        let request = request.map_err(|_| End::Gone)??;
         keeper.touch();
-        match request {
-            None => stream.write_all(&frame::ok()).await?,
-            Some(Request::Get(id)) => send_key(stream, &id, keeper).await?,
-            Some(request) => {
-                let stops = request == Request::Stop;
-                let answer = answer(request, pid, keeper)?;
-                stream.write_all(&answer).await?;
-                if stops {
-                    keeper.stop("stopped by a client");
-                }
+        let answer = match request {
+            None => frame::ok(),
+            Some(Request::Get(id)) => {
+                send_key(stream, &id, keeper).await?;
+                continue;
             }
-        }
+            Some(Request::Forget(id)) => {
+                keeper.cache().0.forget(&id);
+                frame::ok()
+            }
+            Some(Request::ForgetAll) => {
+                keeper.wipe("asked by a client");
+                frame::ok()
+            }
+            Some(Request::List) => list(keeper),
+            Some(Request::Register { pid: of, kind }) => {
+                let token = keeper
+                    .activities
+                    .register(pid, Activity { pid: of, kind })?;
+                frame::registered(token)
+            }
+            Some(Request::Unregister { pid, token }) => {
+                keeper.activities.unregister(pid, token);
+                frame::ok()
+            }
+            Some(Request::Stop) => {
+                stream.write_all(&frame::ok()).await?;
+                keeper.stop("stopped by a client");
+                return Ok(());
+            }
+        };
+        stream.write_all(&answer).await?;
     }
     Ok(())
+}
+
+fn list(keeper: &Keeper) -> Vec<u8> {
+    let (cache, now) = keeper.cache();
+    let entries = cache
+        .list(now)
+        .map(|(id, entry)| (id, entry.path.as_deref()));
+    let (answer, all) = frame::list(entries);
+    if !all {
+        tracing::warn!(entries = cache.len(), "a list did not fit its message");
+    }
+    answer
 }
 
 /// Takes one request; a put is done at once, and none of it is left.
@@ -123,46 +165,9 @@ async fn take(
         keeper.put(put, begun)?;
         return Ok(None);
     }
-    let mut payload = vec![0; header.length];
+    let mut payload = Zeroizing::new(vec![0; header.length]);
     stream.read_exact(&mut payload).await?;
     Ok(Some(Request::parse(header.kind, &payload)?))
-}
-
-fn answer(request: Request, pid: i32, keeper: &Arc<Keeper>) -> Result<Vec<u8>, FrameError> {
-    Ok(match request {
-        Request::Get(_) | Request::Stop => frame::ok(),
-        Request::Forget(id) => {
-            keeper.cache().0.forget(&id);
-            frame::ok()
-        }
-        Request::ForgetAll => {
-            keeper.wipe("asked by a client");
-            frame::ok()
-        }
-        Request::List => {
-            let (cache, now) = keeper.cache();
-            let entries = cache
-                .list(now)
-                .map(|(id, entry)| (id, entry.path.as_deref()));
-            let (answer, all) = frame::list(entries);
-            if !all {
-                tracing::warn!(entries = cache.len(), "a list did not fit its message");
-            }
-            answer
-        }
-        Request::Register { pid: of, kind } => {
-            let activity = Activity { pid: of, kind };
-            let token = keeper.activities.register(pid, activity);
-            frame::registered(token.map_err(|error| match error {
-                ActivityError::NotYours => FrameError::NotYours,
-                ActivityError::Full => FrameError::Full,
-            })?)
-        }
-        Request::Unregister { pid, token } => {
-            keeper.activities.unregister(pid, token);
-            frame::ok()
-        }
-    })
 }
 
 /// Sends a key, or that there is none.

@@ -5,7 +5,7 @@ use std::{
     process::ExitCode, sync::Arc, time::Duration,
 };
 
-use rustix::{fs::Mode, stdio::dup2_stderr};
+use rustix::{process::geteuid, stdio::dup2_stderr};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval},
@@ -18,16 +18,17 @@ use super::{
     connection,
     harden::harden,
     keeper::Keeper,
-    listen::Door,
 };
 use crate::{
     clock::SystemClock,
+    config::UidSet,
     daemon::{
-        listen::{SocketFile, bind_named},
+        guard::{Connections, Guard, connection_cap, raise_nofile},
+        listen::{Socket, SocketFile, bind_socket},
         lock::{Lock, LockError},
     },
     keycache::arena::{Allowed, Arena},
-    paths::{AGENT_LOCK, AGENT_SOCKET, Env, ensure_private_dir},
+    paths::{AGENT_LOCK, Env, ensure_private_dir},
     telemetry::{LogFilter, LogFormat, Telemetry},
 };
 
@@ -36,6 +37,10 @@ const LOG_VAR: &str = "LOCKBOX_SESSION_AGENT_LOG";
 
 /// How often expired keys are looked for: gone within a second without traffic.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Connections at once; more are closed. Each holds a descriptor and a few hundred
+/// bytes.
+const MAX_CONNECTIONS: u64 = 4096;
 
 type Failure = (u8, Box<dyn Error + Send + Sync>);
 
@@ -84,8 +89,7 @@ fn start() -> Result<(), Failure> {
     };
     let arena = Arena::new(lockable, allowed).map_err(unavailable)?;
     let clock = SystemClock::new().map_err(unavailable)?;
-    let mode = Mode::RUSR | Mode::WUSR;
-    let bound = bind_named(&lock, &dir, AGENT_SOCKET, mode, None);
+    let bound = bind_socket(&lock, Socket::Agent, &dir, None);
     let (listener, file) = bound.map_err(unavailable)?;
     info!(
         socket = %file.path().display(),
@@ -120,7 +124,12 @@ async fn serve(
     keeper: &Arc<Keeper>,
     config: &AgentConfig,
 ) -> io::Result<()> {
-    let door = Door::new(listener)?;
+    let connections = Connections::new(
+        connection_cap(raise_nofile(), Some(MAX_CONNECTIONS)),
+        geteuid().as_raw(),
+    );
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    let guard = Guard::new(listener, Socket::Agent, UidSet::default(), connections);
     let mut stopping = keeper.stopping();
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -139,11 +148,11 @@ async fn serve(
                     keeper.stop("nothing to keep");
                 }
             }
-            guest = door.next() => {
-                let keeper = Arc::clone(keeper);
+            (stream, peer, permit) = guard.accept() => {
+                let (keeper, pid) = (Arc::clone(keeper), i32::try_from(peer.pid).unwrap_or(0));
                 tokio::spawn(async move {
-                    connection::serve(guest.stream, guest.pid, keeper).await;
-                    drop(guest.place);
+                    connection::serve(stream, pid, keeper).await;
+                    drop(permit);
                 });
             }
         }

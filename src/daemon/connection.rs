@@ -30,7 +30,7 @@ use crate::{
     session::state::{self, Peer},
 };
 
-use super::{guard, listen::Socket};
+use super::guard;
 
 /// What every HTTP/2 client sends first.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -59,15 +59,12 @@ const KEEP_ALIVE: Duration = Duration::from_mins(1);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The process at the other end, as sessions and events name it.
-pub(super) fn peer(peer: guard::Peer, socket: Socket) -> Arc<Peer> {
+pub(super) fn peer(peer: &guard::Peer, socket: state::Socket) -> Arc<Peer> {
     Arc::new(Peer {
         uid: peer.uid,
         pid: i32::try_from(peer.pid).unwrap_or(0),
-        program: peer.program.into(),
-        socket: match socket {
-            Socket::Operator => state::Socket::Operator,
-            Socket::Session => state::Socket::Session,
-        },
+        program: peer.program().into(),
+        socket,
     })
 }
 

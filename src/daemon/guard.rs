@@ -43,8 +43,19 @@ pub struct Peer {
     pub uid: u32,
     /// Process; 0 where our pid namespace does not show it.
     pub pid: u32,
-    /// `/proc/<pid>/comm`: a label that the process chose itself; empty if it is gone.
-    pub program: String,
+}
+
+impl Peer {
+    /// `/proc/<pid>/comm`: a label that the process chose itself, fit for a log line;
+    /// empty if it is gone.
+    pub fn program(&self) -> String {
+        let path = Path::new("/proc").join(self.pid.to_string()).join("comm");
+        let name = std::fs::read(path).unwrap_or_default();
+        String::from_utf8_lossy(&name)
+            .trim_end_matches('\n')
+            .trim()
+            .replace(char::is_control, "?")
+    }
 }
 
 /// The door of one socket.
@@ -117,8 +128,7 @@ impl Guard {
         match self.connections.enter(self.socket, uid) {
             Ok(permit) => {
                 let pid = credentials.pid().map_or(0, i32::unsigned_abs);
-                let program = program(pid);
-                Some((Peer { uid, pid, program }, permit))
+                Some((Peer { uid, pid }, permit))
             }
             Err(refused) => self.refuse(refused, Some(uid)),
         }
@@ -196,16 +206,6 @@ impl Periodic {
         self.last = Some(now);
         Some(std::mem::take(&mut self.unlogged))
     }
-}
-
-/// The name that a process gave itself, fit for a log line.
-fn program(pid: u32) -> String {
-    let path = Path::new("/proc").join(pid.to_string()).join("comm");
-    let name = std::fs::read(path).unwrap_or_default();
-    String::from_utf8_lossy(&name)
-        .trim_end_matches('\n')
-        .trim()
-        .replace(char::is_control, "?")
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ use super::lock::Lock;
 use crate::config::Config;
 use crate::paths::dir::ensure_passable_dir;
 use crate::paths::{
-    DirError, OPERATOR_SOCKET, PathError, SESSION_SOCKET, ensure_private_dir, socket_path,
+    AGENT_SOCKET, DirError, OPERATOR_SOCKET, PathError, SESSION_SOCKET, ensure_private_dir,
+    socket_path,
 };
 
 pub mod activation;
@@ -37,13 +38,15 @@ use group::GroupError;
 /// Connections that wait to be accepted; the kernel takes less if somaxconn is less.
 const BACKLOG: i32 = 1_024;
 
-/// One of the two sockets.
+/// One of the sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Socket {
     /// Everything.
     Operator,
     /// What a session may do with its own handle.
     Session,
+    /// Keys, by their own process.
+    Agent,
 }
 
 impl Socket {
@@ -52,6 +55,7 @@ impl Socket {
         match self {
             Self::Operator => "operator",
             Self::Session => "session",
+            Self::Agent => "agent",
         }
     }
 
@@ -59,13 +63,14 @@ impl Socket {
         match self {
             Self::Operator => OPERATOR_SOCKET,
             Self::Session => SESSION_SOCKET,
+            Self::Agent => AGENT_SOCKET,
         }
     }
 
     const fn mode(self) -> Mode {
         let owner = Mode::RUSR.union(Mode::WUSR);
         match self {
-            Self::Operator => owner,
+            Self::Operator | Self::Agent => owner,
             Self::Session => owner.union(Mode::RGRP).union(Mode::WGRP),
         }
     }
@@ -150,23 +155,12 @@ impl SocketFile {
 /// serves this state; one of another state may still want the same directory,
 /// hence the directory is locked from the look at the old file until we listen.
 pub fn bind_socket(
-    lock: &Lock,
+    _lock: &Lock,
     socket: Socket,
     dir: &Path,
     group: Option<Gid>,
 ) -> Result<(UnixListener, SocketFile), ListenError> {
-    bind_named(lock, dir, socket.file_name(), socket.mode(), group)
-}
-
-/// The same for a socket of any name; `mode` is the file's.
-pub fn bind_named(
-    _lock: &Lock,
-    dir: &Path,
-    name: &str,
-    mode: Mode,
-    group: Option<Gid>,
-) -> Result<(UnixListener, SocketFile), ListenError> {
-    let path = socket_path(dir, name).map_err(ListenError::Path)?;
+    let path = socket_path(dir, socket.file_name()).map_err(ListenError::Path)?;
     let step = |step| {
         let path = path.clone();
         move |errno: Errno| ListenError::Io {
@@ -177,18 +171,18 @@ pub fn bind_named(
     };
     let held = hold_directory(dir).map_err(step("lock the directory of"))?;
     if is_stale(&held, &path)? {
-        unlinkat(&held, name, AtFlags::empty()).map_err(step("replace"))?;
+        unlinkat(&held, socket.file_name(), AtFlags::empty()).map_err(step("replace"))?;
     }
     let fd = new_socket().map_err(step("make"))?;
     // bind(2) gives the file the mode of the socket without the bits of the umask.
     let first = match group {
         Some(_) => Mode::RUSR | Mode::WUSR,
-        None => mode,
+        None => socket.mode(),
     };
     fchmod(&fd, first).map_err(step("set the mode of"))?;
     let address = SocketAddrUnix::new(&path).map_err(step("name"))?;
     bind(&fd, &address).map_err(step("bind"))?;
-    let stat = finish_file(&held, name, mode, group).map_err(step("set mode and group of"))?;
+    let stat = finish_file(&held, socket, group).map_err(step("set mode and group of"))?;
     listen(&fd, BACKLOG).map_err(step("listen on"))?;
     let file = SocketFile {
         path,
@@ -199,18 +193,14 @@ pub fn bind_named(
 }
 
 /// Group first, then the bits that let it in. Nobody can connect before listen(2).
-fn finish_file(
-    dir: &OwnedFd,
-    name: &str,
-    mode: Mode,
-    group: Option<Gid>,
-) -> rustix::io::Result<Stat> {
+fn finish_file(dir: &OwnedFd, socket: Socket, group: Option<Gid>) -> rustix::io::Result<Stat> {
+    let name = socket.file_name();
     if let Some(group) = group {
         chownat(dir, name, None, Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
     }
     let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    if stat.st_mode & 0o7777 != mode.bits() {
-        chmodat(dir, name, mode, AtFlags::empty())?;
+    if stat.st_mode & 0o7777 != socket.mode().bits() {
+        chmodat(dir, name, socket.mode(), AtFlags::empty())?;
     }
     Ok(stat)
 }

@@ -427,21 +427,12 @@ fn open_doors(
     let abort = watch::Sender::new(false);
     let (held, open) = tokio::sync::mpsc::channel::<()>(1);
     let [operator, session] = listeners;
-    let door = |listener, socket, uids| -> std::io::Result<(Arc<Guard>, Arc<Dispatcher>)> {
+    let door = |listener, (socket, named), services, uids| -> std::io::Result<_> {
         let listener = tokio::net::UnixListener::from_std(listener)?;
-        let (services, named) = match socket {
-            Socket::Operator => (Services::for_operator(health), state::Socket::Operator),
-            Socket::Session => {
-                let reflection = config.reflection_on_session;
-                (
-                    Services::for_session(health, reflection),
-                    state::Socket::Session,
-                )
-            }
-        };
         let guard = Arc::new(Guard::new(listener, socket, uids, Arc::clone(&connections)));
         let dispatcher = Arc::new(Dispatcher::new(services, named, config.call_timeout));
         let accepting = accept(
+            named,
             Arc::clone(&guard),
             Arc::clone(&dispatcher),
             draining.subscribe(),
@@ -452,8 +443,18 @@ fn open_doors(
         Ok((guard, dispatcher))
     };
     let live = &config.live;
-    let operator = door(operator, Socket::Operator, live.operator_uids.clone())?;
-    let session = door(session, Socket::Session, live.session_uids.clone())?;
+    let operator = door(
+        operator,
+        (Socket::Operator, state::Socket::Operator),
+        Services::for_operator(health),
+        live.operator_uids.clone(),
+    )?;
+    let session = door(
+        session,
+        (Socket::Session, state::Socket::Session),
+        Services::for_session(health, config.reflection_on_session),
+        live.session_uids.clone(),
+    )?;
     Ok(Doors {
         guards: [operator.0, session.0],
         dispatchers: [operator.1, session.1],
@@ -464,6 +465,7 @@ fn open_doors(
 }
 
 async fn accept(
+    socket: state::Socket,
     guard: Arc<Guard>,
     dispatcher: Arc<Dispatcher>,
     draining: watch::Receiver<bool>,
@@ -477,7 +479,7 @@ async fn accept(
             () = async { let _ = over.wait_for(|draining| *draining).await; } => return,
         };
         let (stream, peer, permit) = accepted;
-        let peer = connection::peer(peer, guard.socket());
+        let peer = connection::peer(&peer, socket);
         let served = connection::serve(stream, peer, Arc::clone(&dispatcher), draining.clone());
         let (abort, held) = (abort.clone(), held.clone());
         tokio::spawn(async move {

@@ -4,6 +4,7 @@
 //! falls behind is served from the journal; nothing is queued for it.
 
 mod beat;
+pub(super) mod follow;
 
 use std::{future::Future, iter::Peekable, pin::Pin, sync::Arc, time::Duration};
 
@@ -25,13 +26,13 @@ use crate::{
 
 use beat::Beat;
 pub use beat::Beats;
+use follow::{Answers, Follower, Over};
 
 use super::{
     answer::MAX_PART,
-    authorised::Authorised,
     caller::Caller,
     convert::filter,
-    outbox::{Outbox, Sent},
+    outbox::Outbox,
     parts::{self, PartsCodec},
     session::SessionApi,
     status::{IntoRefusal, Refusal, Violations},
@@ -51,7 +52,7 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(10);
 pub(super) type Answer = parts::Answer<pb::WatchSessionsResponse>;
 
 /// What a watcher receives.
-pub(super) type Stream = Authorised<Sent<Result<Answer, Status>>>;
+pub(super) type Stream = Answers<Answer>;
 
 /// Serves a watch, with answers that share their encoded events.
 pub(super) async fn serve(api: &SessionApi, request: Request<Incoming>) -> Response<Body> {
@@ -92,130 +93,37 @@ pub(super) fn begin(
         Some(Start::AfterRevision(revision)) => (Some(revision), false),
     };
     let cursor = api.cursor(&wire.registry_id, after)?;
-    let api = api.clone();
-    let sessions = api.sessions.clone();
-    let stream = Sent::by(|answers| {
-        let watcher = Watcher {
-            api,
-            filter,
-            cursor,
-            told: tokio::time::Instant::now(),
-            answers,
-        };
-        watcher.run(snapshot)
-    });
-    Ok(Authorised::new(&sessions, caller, stream))
+    let watcher = |answers| Watcher {
+        api: api.clone(),
+        filter,
+        snapshot,
+        cursor,
+        told: tokio::time::Instant::now(),
+        answers,
+    };
+    Ok(follow::answers(api, caller, watcher))
 }
 
 struct Watcher {
     api: SessionApi,
     filter: EventFilter,
+    /// Begins with the live sessions.
+    snapshot: bool,
     cursor: Revision,
     /// When it was last told something.
     told: tokio::time::Instant,
     answers: Outbox<Result<Answer, Status>>,
 }
 
-/// The watcher was told why it ends.
-struct Over;
-
-impl Watcher {
-    async fn run(mut self, snapshot: bool) {
-        let mut beats = self.api.beats.listen(&self.api.sessions);
-        let mut draining = self.api.draining.clone();
-        if snapshot {
+impl Follower for Watcher {
+    async fn begin(&mut self) {
+        if self.snapshot {
             self.snapshot().await;
         } else {
-            self.bookmark().await;
-        }
-        if self.catch_up(self.api.sessions.revision()).await.is_err() {
-            return;
-        }
-        loop {
-            tokio::select! {
-                biased;
-                () = async { let _ = draining.wait_for(|draining| *draining).await; } => {
-                    let _ = self.finish().await;
-                    return;
-                }
-                beat = beats.next() => {
-                    let Some(beat) = beat else { return };
-                    if self.follow(&beat).await.is_err() {
-                        return;
-                    }
-                }
-            }
+            self.send(self.answer()).await;
         }
     }
 
-    /// Sends what happened up to a beat.
-    async fn follow(&mut self, beat: &Beat) -> Result<(), Over> {
-        let in_step = self.cursor == beat.after && !beat.events.is_empty();
-        if in_step && self.filter == EventFilter::default() {
-            let all = beat.encoded(self.encoder());
-            if all.len() <= MAX_PART {
-                self.cursor = beat.through;
-                self.told = tokio::time::Instant::now();
-                self.send_events(self.answer(), vec![all]).await;
-                return Ok(());
-            }
-        }
-        self.catch_up(beat.through).await
-    }
-
-    async fn send(&self, head: pb::WatchSessionsResponse) {
-        self.send_events(head, Vec::new()).await;
-    }
-
-    async fn send_events(&self, head: pb::WatchSessionsResponse, fields: Vec<Bytes>) {
-        self.answers.send(Ok(Answer { head, fields })).await;
-    }
-
-    fn answer(&self) -> pb::WatchSessionsResponse {
-        pb::WatchSessionsResponse {
-            through: self.cursor.0,
-            registry_id: self.api.registry_id(),
-            node: self.api.node(),
-            ..Default::default()
-        }
-    }
-
-    /// Tells where the watch begins.
-    async fn bookmark(&self) {
-        self.send(self.answer()).await;
-    }
-
-    /// The live sessions that match, in parts.
-    async fn snapshot(&self) {
-        let mut after = Seq::default();
-        loop {
-            let slice = self.api.sessions.index().after(after, SNAPSHOT_PART);
-            let Some(last) = slice.last() else { break };
-            after = last.session.seq;
-            let shower = self.api.shower();
-            let wanted = slice.iter().filter(|view| {
-                view.session.is_active() && self.filter.matches_session(&view.session)
-            });
-            let shown: Vec<_> = wanted.map(|view| shower.session(view)).collect();
-            let mut shown = shown.into_iter().peekable();
-            while shown.peek().is_some() {
-                let part = take_part(&mut shown, prost::Message::encoded_len);
-                self.send(pb::WatchSessionsResponse {
-                    snapshot: part,
-                    ..self.answer()
-                })
-                .await;
-            }
-        }
-        self.send(pb::WatchSessionsResponse {
-            snapshot_complete: true,
-            ..self.answer()
-        })
-        .await;
-    }
-
-    /// Sends everything up to that revision, and no more: who stays in step shares
-    /// what is sent.
     async fn catch_up(&mut self, to: Revision) -> Result<(), Over> {
         while self.cursor < to {
             let read = self
@@ -253,6 +161,76 @@ impl Watcher {
         Ok(())
     }
 
+    async fn follow(&mut self, beat: &Beat) -> Result<(), Over> {
+        let in_step = self.cursor == beat.after && !beat.events.is_empty();
+        if in_step && self.filter == EventFilter::default() {
+            let all = beat.encoded(self.encoder());
+            if all.len() <= MAX_PART {
+                self.cursor = beat.through;
+                self.told = tokio::time::Instant::now();
+                self.send_events(self.answer(), vec![all]).await;
+                return Ok(());
+            }
+        }
+        self.catch_up(beat.through).await
+    }
+
+    async fn last(&mut self) {
+        self.send(pb::WatchSessionsResponse {
+            r#final: true,
+            ..self.answer()
+        })
+        .await;
+    }
+}
+
+impl Watcher {
+    async fn send(&self, head: pb::WatchSessionsResponse) {
+        self.send_events(head, Vec::new()).await;
+    }
+
+    async fn send_events(&self, head: pb::WatchSessionsResponse, fields: Vec<Bytes>) {
+        self.answers.send(Ok(Answer { head, fields })).await;
+    }
+
+    fn answer(&self) -> pb::WatchSessionsResponse {
+        pb::WatchSessionsResponse {
+            through: self.cursor.0,
+            registry_id: self.api.registry_id(),
+            node: self.api.node(),
+            ..Default::default()
+        }
+    }
+
+    /// The live sessions that match, in parts.
+    async fn snapshot(&self) {
+        let mut after = Seq::default();
+        loop {
+            let slice = self.api.sessions.index().after(after, SNAPSHOT_PART);
+            let Some(last) = slice.last() else { break };
+            after = last.session.seq;
+            let shower = self.api.shower();
+            let wanted = slice.iter().filter(|view| {
+                view.session.is_active() && self.filter.matches_session(&view.session)
+            });
+            let shown: Vec<_> = wanted.map(|view| shower.session(view)).collect();
+            let mut shown = shown.into_iter().peekable();
+            while shown.peek().is_some() {
+                let part = take_part(&mut shown, prost::Message::encoded_len);
+                self.send(pb::WatchSessionsResponse {
+                    snapshot: part,
+                    ..self.answer()
+                })
+                .await;
+            }
+        }
+        self.send(pb::WatchSessionsResponse {
+            snapshot_complete: true,
+            ..self.answer()
+        })
+        .await;
+    }
+
     fn matching(&self, events: &[Arc<Event>]) -> Vec<(Revision, Bytes)> {
         let encode = self.encoder();
         let matching = events.iter().filter(|event| self.filter.matches(event));
@@ -274,17 +252,6 @@ impl Watcher {
             };
             event.encoded.get_or_init(encode).clone()
         }
-    }
-
-    /// The last answer of a daemon that stops.
-    async fn finish(&mut self) -> Result<(), Over> {
-        self.catch_up(self.api.sessions.revision()).await?;
-        self.send(pb::WatchSessionsResponse {
-            r#final: true,
-            ..self.answer()
-        })
-        .await;
-        Ok(())
     }
 }
 

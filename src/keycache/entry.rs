@@ -9,9 +9,6 @@ use crate::clock::Now;
 /// Bytes of a lockbox id.
 pub const MAX_ID: usize = 1024;
 
-/// Bytes of a path: what an LBX2 message can hold.
-pub const MAX_PATH: usize = 128 * 1024;
-
 /// The name of a lockbox. Text of its own choice; not a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LockboxId(Box<str>);
@@ -74,10 +71,6 @@ impl Default for Keep {
 pub struct Entry {
     /// Where the lockbox lies, for people.
     pub path: Option<Box<str>>,
-    /// When it was put, since the epoch, in milliseconds.
-    pub created: u64,
-    /// Gets that it answered.
-    pub hits: u64,
     serial: u64,
     key: Secret,
     keep: Keep,
@@ -101,8 +94,6 @@ impl Entry {
         let last = keep.max_lifetime.map_or(Ok(u64::MAX), end)?;
         Ok(Self {
             path: path.map(Into::into),
-            created: now.wall,
-            hits: 0,
             serial,
             key,
             keep,
@@ -126,17 +117,11 @@ impl Entry {
         now.boot >= self.deadline
     }
 
-    /// Milliseconds that are left.
-    pub fn remaining(&self, now: Now) -> u64 {
-        self.deadline.saturating_sub(now.boot)
-    }
-
     pub(super) fn deadline(&self) -> u64 {
         self.deadline
     }
 
     pub(super) fn hit(&mut self, now: Now) {
-        self.hits += 1;
         if self.keep.expiry == Expiry::Sliding {
             self.deadline = now.boot.saturating_add(self.keep.ttl).min(self.last);
         }

@@ -108,7 +108,7 @@ impl Connections {
     /// One more connection of `uid` on `socket`, if there may be one.
     pub fn enter(self: &Arc<Self>, socket: Socket, uid: u32) -> Result<Permit, Refused> {
         let room = match socket {
-            Socket::Operator => self.cap,
+            Socket::Operator | Socket::Agent => self.cap,
             Socket::Session => self.cap.saturating_sub(KEPT_FOR_OPERATORS),
         };
         let mut held = self.held.lock();

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, timeout};
 
-use super::{BackOff, Connections, Guard, LOG_PERIOD, Periodic, program};
+use super::{BackOff, Connections, Guard, LOG_PERIOD, Peer, Periodic};
 use crate::config::{UidRange, UidSet};
 use crate::daemon::listen::Socket;
 
@@ -68,8 +68,12 @@ async fn our_own_uid_comes_in_and_is_known() {
     let mut client = door.connect().await;
     let (mut stream, peer, permit) = door.guard.accept().await;
     assert_eq!((peer.uid, peer.pid), (us(), std::process::id()));
-    assert_eq!(peer.program, program(std::process::id()));
-    assert!(!peer.program.is_empty());
+    let own = Peer {
+        uid: us(),
+        pid: std::process::id(),
+    };
+    assert_eq!(peer.program(), own.program());
+    assert!(!peer.program().is_empty());
     assert_eq!(door.connections.totals().open, 1);
     stream.write_all(b"!").await.unwrap();
     assert_eq!(client.read_u8().await.unwrap(), b'!');
@@ -166,15 +170,16 @@ async fn a_process_of_another_user_is_seen_as_that_user() {
     let (stream, peer, _permit) = accepted.await.unwrap();
     assert_eq!(peer.uid, 65_534);
     assert_eq!(Some(peer.pid), client.id());
-    assert_eq!(peer.program, "stranger");
+    assert_eq!(peer.program(), "stranger");
     drop(stream);
     assert!(client.wait().await.unwrap().success());
 }
 
 #[test]
 fn a_process_that_is_gone_has_no_name() {
-    assert_eq!(program(4_194_305), "");
-    assert_eq!(program(0), "");
+    for pid in [4_194_305, 0] {
+        assert_eq!(Peer { uid: 0, pid }.program(), "");
+    }
 }
 
 #[test]

@@ -50,6 +50,7 @@ impl Activated {
             match socket {
                 Socket::Operator => activated.operator = Some(listener),
                 Socket::Session => activated.session = Some(listener),
+                Socket::Agent => return Err(ActivationError::Name(socket.name().to_owned())),
             }
         }
         Ok(activated)

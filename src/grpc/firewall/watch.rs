@@ -8,12 +8,12 @@ use tonic::Status;
 use super::{convert, refinements::Filter};
 use crate::{
     grpc::{
-        authorised::Authorised,
         caller::Caller,
         convert::show::timestamp,
-        outbox::{Outbox, Sent},
+        outbox::Outbox,
         session::SessionApi,
         status::{IntoRefusal, Refusal, Violations},
+        watch::follow::{self, Answers, Follower, Over},
     },
     proto::firewall as pb,
     session::{refinement::RefinementId, state::Revision},
@@ -25,7 +25,7 @@ const MAX_CHANGES: usize = 256;
 /// Without a change the bookmark moves at least this often.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(10);
 
-type Stream = Authorised<Sent<Result<pb::WatchRefinementsResponse, Status>>>;
+type Stream = Answers<pb::WatchRefinementsResponse>;
 
 /// Begins to watch; refuses before the first answer what cannot be served.
 pub(super) fn begin(
@@ -39,61 +39,70 @@ pub(super) fn begin(
         return Err(bad.into_refusal());
     }
     let cursor = api.cursor(&wire.registry_id, wire.after_revision)?;
-    let snapshot = wire.after_revision.is_none();
-    let api = api.clone();
-    let sessions = api.sessions.clone();
-    let stream = Sent::by(|answers| {
-        let watcher = Watcher {
-            api,
-            filter,
-            cursor,
-            told: tokio::time::Instant::now(),
-            answers,
-        };
-        watcher.run(snapshot)
-    });
-    Ok(Authorised::new(&sessions, caller, stream))
+    let watcher = |answers| Watcher {
+        api: api.clone(),
+        filter,
+        snapshot: wire.after_revision.is_none(),
+        cursor,
+        told: tokio::time::Instant::now(),
+        answers,
+    };
+    Ok(follow::answers(api, caller, watcher))
 }
 
 struct Watcher {
     api: SessionApi,
     filter: Filter,
+    /// Begins with what waits for an answer.
+    snapshot: bool,
     cursor: Revision,
     told: tokio::time::Instant,
     answers: Outbox<Result<pb::WatchRefinementsResponse, Status>>,
 }
 
-/// The watcher was told why it ends.
-struct Over;
-
-impl Watcher {
-    async fn run(mut self, snapshot: bool) {
-        let mut beats = self.api.beats.listen(&self.api.sessions);
-        let mut draining = self.api.draining.clone();
+impl Follower for Watcher {
+    async fn begin(&mut self) {
+        let snapshot = self.snapshot;
         let pending = if snapshot { self.pending() } else { Vec::new() };
         self.send(pending, |answer| answer.snapshot_complete = snapshot)
             .await;
-        loop {
-            if self.catch_up().await.is_err() {
-                return;
-            }
-            tokio::select! {
-                biased;
-                () = async { let _ = draining.wait_for(|draining| *draining).await; } => {
-                    if self.catch_up().await.is_ok() {
-                        self.send(Vec::new(), |answer| answer.r#final = true).await;
-                    }
-                    return;
-                }
-                beat = beats.next() => {
-                    if beat.is_none() {
-                        return;
-                    }
-                }
-            }
-        }
     }
 
+    async fn catch_up(&mut self, to: Revision) -> Result<(), Over> {
+        while self.cursor < to {
+            let sessions = &self.api.sessions;
+            let (events, through) = match sessions.events_after(self.cursor, MAX_CHANGES).await {
+                Ok(found) => found,
+                Err(error) => {
+                    let status: Status = error.into_refusal("").into();
+                    self.answers.send(Err(status)).await;
+                    return Err(Over);
+                }
+            };
+            self.cursor = through.max(self.cursor);
+            let change = |event: &std::sync::Arc<crate::session::event::Event>| {
+                let refinement = event.refinement().filter(|it| self.filter.matches(it))?;
+                Some(pb::RefinementChange {
+                    refinement: Some(convert::refinement(refinement)),
+                    revision: event.revision.0,
+                    time: Some(timestamp(event.at)),
+                })
+            };
+            let changes: Vec<_> = events.iter().filter_map(change).collect();
+            if !changes.is_empty() || self.told.elapsed() > BOOKMARK_EVERY {
+                self.told = tokio::time::Instant::now();
+                self.send(changes, |_| {}).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn last(&mut self) {
+        self.send(Vec::new(), |answer| answer.r#final = true).await;
+    }
+}
+
+impl Watcher {
     fn pending(&self) -> Vec<pb::RefinementChange> {
         let all = self.api.sessions.refinements();
         let all = all.after(RefinementId::default(), usize::MAX);
@@ -131,35 +140,5 @@ impl Watcher {
             self.answers.send(Ok(answer)).await;
             changes = rest;
         }
-    }
-
-    /// Sends every change up to now.
-    async fn catch_up(&mut self) -> Result<(), Over> {
-        while self.cursor < self.api.sessions.revision() {
-            let sessions = &self.api.sessions;
-            let (events, through) = match sessions.events_after(self.cursor, MAX_CHANGES).await {
-                Ok(found) => found,
-                Err(error) => {
-                    let status: Status = error.into_refusal("").into();
-                    self.answers.send(Err(status)).await;
-                    return Err(Over);
-                }
-            };
-            self.cursor = through.max(self.cursor);
-            let change = |event: &std::sync::Arc<crate::session::event::Event>| {
-                let refinement = event.refinement().filter(|it| self.filter.matches(it))?;
-                Some(pb::RefinementChange {
-                    refinement: Some(convert::refinement(refinement)),
-                    revision: event.revision.0,
-                    time: Some(timestamp(event.at)),
-                })
-            };
-            let changes: Vec<_> = events.iter().filter_map(change).collect();
-            if !changes.is_empty() || self.told.elapsed() > BOOKMARK_EVERY {
-                self.told = tokio::time::Instant::now();
-                self.send(changes, |_| {}).await;
-            }
-        }
-        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{
     sync::watch,
@@ -47,11 +47,7 @@ impl Beat {
     pub(super) fn encoded(&self, encode: impl FnMut(&Arc<Event>) -> Bytes) -> Bytes {
         let whole = || {
             let parts: Vec<Bytes> = self.events.iter().map(encode).collect();
-            let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-            for part in &parts {
-                whole.extend_from_slice(part);
-            }
-            whole.freeze()
+            parts.concat().into()
         };
         self.encoded.get_or_init(whole).clone()
     }

@@ -176,14 +176,14 @@ impl Memory {
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len()) }
     }
 
-    /// A secret's own bytes.
+    /// A secret's own bytes: the arena names no others.
     pub(super) fn read<'a>(&self, _owner: &'a Secret, offset: usize, length: usize) -> &'a [u8] {
         // SAFETY: the owner keeps the mapping alive and is the only one who has this
         // part of it; it is borrowed, so nobody writes.
         unsafe { std::slice::from_raw_parts(self.at(offset, length), length) }
     }
 
-    /// A secret's own bytes, to be written.
+    /// The same, to be written.
     pub(super) fn read_mut<'a>(
         &self,
         _owner: &'a mut Secret,

@@ -138,7 +138,14 @@ const TABLE: &[Row] = &[
     ),
     row(
         "agent",
-        &["keycache", "clock", "daemon", "paths", "telemetry"],
+        &[
+            "keycache",
+            "clock",
+            "config",
+            "daemon",
+            "paths",
+            "telemetry",
+        ],
         &["clap", "toml"],
     ),
     row(
