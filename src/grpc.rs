@@ -11,6 +11,7 @@ pub mod answer;
 mod authorised;
 pub mod caller;
 mod convert;
+mod direct;
 pub mod dispatch;
 pub mod firewall;
 mod outbox;

@@ -26,6 +26,8 @@ use super::{
 };
 use read::Reads;
 
+pub(super) use check::serve as check;
+
 /// See the module. Cheap to clone.
 #[derive(Clone)]
 pub struct FirewallApi {
@@ -69,13 +71,9 @@ impl FirewallService for FirewallApi {
         request: Request<pb::CheckToolRequestRequest>,
     ) -> Result<Response<pb::CheckToolRequestResponse>, Status> {
         let caller = Caller::of(request.extensions())?.clone();
-        let request = request.into_inner();
-        let verdict = self
-            .check(&caller, &request.session_id, request.tool)
-            .await?;
-        Ok(Response::new(pb::CheckToolRequestResponse {
-            verdict: Some(convert::verdict(&verdict)),
-        }))
+        Ok(Response::new(
+            self.check_one(request.into_inner(), &caller).await?,
+        ))
     }
 
     type CheckToolRequestsStream = Answers<pb::CheckToolRequestsResponse>;

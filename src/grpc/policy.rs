@@ -10,8 +10,12 @@ pub enum Service {
     Watch,
     /// `RegisterSessions` of the same service.
     RegisterMany,
+    /// `LookupSession` of the same service.
+    Lookup,
     /// `episoded.firewall.v1.FirewallService`.
     Firewall,
+    /// `CheckToolRequest` of the same service.
+    Check,
     /// `episoded.admin.v1.AdminService`.
     Admin,
     /// `grpc.health.v1.Health`.
@@ -90,7 +94,8 @@ macro_rules! admin {
 
 use OnSession::{IfConfigured, Open, Refused, WithHandle};
 use Service::{
-    Admin, Firewall, Health, ReflectionV1, ReflectionV1Alpha, RegisterMany, Session, Watch,
+    Admin, Check, Firewall, Health, Lookup, ReflectionV1, ReflectionV1Alpha, RegisterMany, Session,
+    Watch,
 };
 
 /// Every method that is served.
@@ -98,7 +103,7 @@ pub const METHODS: &[Method] = &[
     method(session!("RegisterSession"), Session, Refused),
     method(session!("RegisterSessions"), RegisterMany, Refused),
     method(session!("GetSession"), Session, Refused),
-    method(session!("LookupSession"), Session, WithHandle),
+    method(session!("LookupSession"), Lookup, WithHandle),
     method(session!("ListSessions"), Session, Refused),
     method(session!("BindEpisode"), Session, Refused),
     method(session!("RenewLease"), Session, Refused),
@@ -114,7 +119,7 @@ pub const METHODS: &[Method] = &[
     method(session!("RemoveSession"), Session, Refused),
     stream(session!("WatchSessions"), Watch, Refused),
     method(session!("ListEvents"), Session, Refused),
-    method(firewall!("CheckToolRequest"), Firewall, WithHandle),
+    method(firewall!("CheckToolRequest"), Check, WithHandle),
     stream(firewall!("CheckToolRequests"), Firewall, WithHandle),
     stream(firewall!("ReadFile"), Firewall, WithHandle),
     method(firewall!("ListAllowed"), Firewall, WithHandle),
@@ -148,7 +153,13 @@ impl Service {
     /// its callers.
     pub fn is_ours(self) -> bool {
         match self {
-            Self::Session | Self::Watch | Self::RegisterMany | Self::Firewall | Self::Admin => true,
+            Self::Session
+            | Self::Watch
+            | Self::RegisterMany
+            | Self::Lookup
+            | Self::Firewall
+            | Self::Check
+            | Self::Admin => true,
             Self::Health | Self::ReflectionV1 | Self::ReflectionV1Alpha => false,
         }
     }

@@ -26,7 +26,7 @@ use crate::session::service::Sessions;
 use super::{
     admin::AdminApi,
     answer::MAX_ANSWER,
-    firewall::FirewallApi,
+    firewall::{self, FirewallApi},
     policy::Service,
     session::{self, SessionApi},
     status, watch,
@@ -87,6 +87,7 @@ pub struct Services {
 struct Ready {
     api: SessionApi,
     session: SessionServiceServer<SessionApi>,
+    firewall_api: FirewallApi,
     firewall: FirewallServiceServer<FirewallApi>,
     admin: AdminServiceServer<AdminApi>,
 }
@@ -126,6 +127,7 @@ impl Services {
         let _ = self.ready.set(Ready {
             api,
             session,
+            firewall_api: apis.firewall.clone(),
             firewall,
             admin,
         });
@@ -156,6 +158,12 @@ impl Services {
             (Service::RegisterMany, Some(ready), _) => {
                 Ok(Box::pin(session::register_many(&ready.api, self.message, request)).await)
             }
+            (Service::Lookup, Some(ready), _) => {
+                Ok(session::lookup(&ready.api, self.message, request).await)
+            }
+            (Service::Check, Some(ready), _) => {
+                Ok(firewall::check(&ready.firewall_api, self.message, request).await)
+            }
             (Service::Firewall, Some(ready), _) => ready.firewall.clone().call(request).await,
             (Service::Admin, Some(ready), _) => ready.admin.clone().call(request).await,
             (Service::Health, ..) => self.health.clone().call(request).await,
@@ -165,6 +173,8 @@ impl Services {
                 Service::Session
                 | Service::Watch
                 | Service::RegisterMany
+                | Service::Lookup
+                | Service::Check
                 | Service::Firewall
                 | Service::Admin,
                 None,

@@ -30,6 +30,7 @@ use crate::{
     },
 };
 
+pub(super) use lookup::serve as lookup;
 pub(super) use register::serve_many as register_many;
 
 use super::{
@@ -170,10 +171,7 @@ impl SessionService for SessionApi {
         request: Request<pb::LookupSessionRequest>,
     ) -> Result<Response<pb::LookupSessionResponse>, Status> {
         let caller = Caller::of(request.extensions())?.clone();
-        let view = self.lookup(request.into_inner(), &caller)?;
-        Ok(Response::new(pb::LookupSessionResponse {
-            session: Some(self.show(&view)),
-        }))
+        Ok(Response::new(self.lookup(request.into_inner(), &caller)?))
     }
 
     async fn list_sessions(

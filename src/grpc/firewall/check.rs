@@ -1,21 +1,48 @@
 //! Decisions: one, or a stream of them.
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_stream::Stream;
-use tonic::{Status, Streaming};
+use tonic::{Status, Streaming, body::Body};
 
 use super::{FirewallApi, actor, convert};
 use crate::{
     grpc::{
         authorised::{LOOK_EVERY, is_accepted},
         caller::{Caller, Own},
+        direct,
         status::{IntoRefusal, Refusal, handle_not_accepted, not_serving},
     },
     proto::firewall as pb,
     session::service::{Verdict, Wait},
 };
 
+/// Serves `CheckToolRequest`.
+pub(in crate::grpc) async fn serve(
+    api: &FirewallApi,
+    max_request: usize,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    direct::unary(max_request, request, async |request, caller| {
+        api.check_one(request, &caller).await
+    })
+    .await
+}
+
 impl FirewallApi {
+    pub(super) async fn check_one(
+        &self,
+        request: pb::CheckToolRequestRequest,
+        caller: &Caller,
+    ) -> Result<pb::CheckToolRequestResponse, Refusal> {
+        let verdict = self
+            .check(caller, &request.session_id, request.tool)
+            .await?;
+        let verdict = Some(convert::verdict(&verdict));
+        Ok(pb::CheckToolRequestResponse { verdict })
+    }
+
     pub(super) async fn check(
         &self,
         caller: &Caller,

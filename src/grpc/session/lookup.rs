@@ -1,9 +1,14 @@
 //! Finding a session by what it is known by.
 
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tonic::body::Body;
+
 use crate::{
     grpc::{
         caller::Caller,
         convert::fields,
+        direct,
         status::{Refusal, Violations},
     },
     proto::session as pb,
@@ -13,12 +18,30 @@ use crate::{
 
 use super::SessionApi;
 
+/// Serves `LookupSession`.
+pub(in crate::grpc) async fn serve(
+    api: &SessionApi,
+    max_request: usize,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    direct::unary(max_request, request, async |request, caller| {
+        api.lookup(request, &caller)
+    })
+    .await
+}
+
 impl SessionApi {
     pub(super) fn lookup(
         &self,
         request: pb::LookupSessionRequest,
         caller: &Caller,
-    ) -> Result<View, Refusal> {
+    ) -> Result<pb::LookupSessionResponse, Refusal> {
+        let view = self.find(request, caller)?;
+        let session = Some(self.show(&view));
+        Ok(pb::LookupSessionResponse { session })
+    }
+
+    fn find(&self, request: pb::LookupSessionRequest, caller: &Caller) -> Result<View, Refusal> {
         use pb::lookup_session_request::Key;
         let mut bad = Violations::default();
         let ended = request.include_terminated;
