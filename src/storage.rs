@@ -7,6 +7,7 @@
 
 mod backup;
 mod ballast;
+mod batch;
 mod firewall;
 mod journal;
 mod key;

@@ -47,6 +47,17 @@ pub struct Overlay {
 }
 
 impl Overlay {
+    /// Has room for decisions about so many sessions.
+    pub fn with_room(sessions: usize) -> Self {
+        Self {
+            changes: Vec::with_capacity(sessions),
+            touched: HashMap::with_capacity(sessions),
+            ids: HashMap::with_capacity(sessions),
+            works: HashMap::with_capacity(sessions),
+            ..Self::default()
+        }
+    }
+
     /// Whether nothing was decided.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()

@@ -75,7 +75,13 @@ impl DecisionId {
     /// That of the decision with that number: its time is in it, so that it can be
     /// found.
     pub fn new(now: Now, number: u64) -> Self {
-        Self(format!("D-{:011x}{:06x}", now.wall, number & 0xff_ffff).into())
+        const TIME: u32 = 11;
+        const NUMBER: u32 = 6;
+        let mut text = String::with_capacity(2 + (TIME + NUMBER) as usize);
+        text.push_str("D-");
+        push_hex(&mut text, now.wall, TIME);
+        push_hex(&mut text, number, NUMBER);
+        Self(text.into())
     }
 
     /// One that was kept.
@@ -86,6 +92,15 @@ impl DecisionId {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// The last digits of a number. Every decision is named, and `format!` is what
+/// naming it would cost most.
+fn push_hex(text: &mut String, number: u64, digits: u32) {
+    for at in (0..digits).rev() {
+        let digit = (number >> (4 * at)) as u32 & 0xf;
+        text.extend(char::from_digit(digit, 16));
     }
 }
 
@@ -119,4 +134,24 @@ pub struct Noted {
     pub actor: Actor,
     /// The session's denials by then, this one included.
     pub total: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DecisionId;
+    use crate::clock::Now;
+
+    #[test]
+    fn a_decision_is_named_by_its_time_and_the_end_of_its_number() {
+        for (wall, number) in [(0, 0), (0x19a_bcde_f012, 0x12_3456), (u64::MAX, u64::MAX)] {
+            let now = Now {
+                wall,
+                boot: 0,
+                awake: 0,
+            };
+            let id = DecisionId::new(now, number);
+            let (wall, number) = (wall & 0xfff_ffff_ffff, number & 0xff_ffff);
+            assert_eq!(id.as_str(), format!("D-{wall:011x}{number:06x}"));
+        }
+    }
 }

@@ -266,7 +266,7 @@ impl Writer {
         }
         let now = self.clock.now();
         let numbers = self.numbers;
-        let mut overlay = Overlay::default();
+        let mut overlay = Overlay::with_room(jobs.iter().map(|job| job.weight()).sum());
         let mut decided = Vec::with_capacity(jobs.len());
         for mut job in jobs {
             if job.is_late(now) {

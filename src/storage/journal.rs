@@ -5,13 +5,13 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{Connection, ErrorCode};
 use tracing::warn;
 
 use super::{
     backup::Copy,
     ballast::Ballast,
+    batch::Batch,
     firewall, meta,
     rows::{self, BadRow, Decoder, Encoder},
 };
@@ -19,9 +19,9 @@ use crate::{
     clock::{BootId, Now},
     ids::RequestId,
     session::{
-        event::{Event, EventKind},
+        event::Event,
         index::Interner,
-        state::{Live, Revision, Seq, Session},
+        state::{Live, Revision, Seq},
         store::{
             AppendError, BackupProgress, Change, Meta, Order, PastRequest, ReadError, Request,
             Start, Store, Stored, StoredFirewall,
@@ -108,103 +108,12 @@ impl Journal {
         }
     }
 
-    fn write(&mut self, change: &Change, now: Now) -> rusqlite::Result<()> {
-        match change {
-            Change::Put {
-                session,
-                live,
-                event,
-                request,
-            } => {
-                let spec = self.encoder.spec(&session.spec);
-                let body = self.encoder.session(session, live);
-                self.since_checkpoint += 2 * (spec.len() + body.len());
-                let is_new = event.as_ref().is_some_and(|e| e.kind == EventKind::Created);
-                self.put(session, is_new, &spec, &body, now)?;
-                match event {
-                    Some(event) => self.note(event, session.seq, request.as_ref(), spec, body),
-                    None => Ok(()),
-                }
-            }
-            Change::Delete { seq, event } => {
-                meta::keep_seq(&self.connection, *seq)?;
-                let sql = "DELETE FROM session WHERE seq = ?1";
-                self.connection
-                    .prepare_cached(sql)?
-                    .execute([seq.0 as i64])?;
-                let Some(event) = event else { return Ok(()) };
-                let (spec, body) = match &event.session {
-                    Some(session) => (
-                        self.encoder.spec(&session.spec),
-                        self.encoder.session(session, &event.live),
-                    ),
-                    None => (Bytes::new(), Bytes::new()),
-                };
-                self.note(event, *seq, None, spec, body)
-            }
-            Change::Note(event) => self.note(event, Seq(0), None, Bytes::new(), Bytes::new()),
-            Change::PutManifest(_)
-            | Change::DropManifest(_)
-            | Change::ResetRefinements(_)
-            | Change::ForgetRefinement(_) => firewall::write(&self.connection, change),
-        }
-    }
-
-    /// A registration is a new row, which costs less than to look for an old one.
-    fn put(
-        &self,
-        session: &Session,
-        is_new: bool,
-        spec: &[u8],
-        body: &[u8],
-        now: Now,
-    ) -> rusqlite::Result<()> {
-        let sql = if is_new {
-            "INSERT INTO session (seq, revision, boot, written, spec, body)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
-        } else {
-            "INSERT INTO session (seq, revision, boot, written, spec, body)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                ON CONFLICT (seq) DO UPDATE SET revision = excluded.revision,
-                    boot = excluded.boot, written = excluded.written, spec = excluded.spec,
-                    body = excluded.body"
-        };
-        let (seq, revision) = (session.seq.0 as i64, session.revision.0 as i64);
-        let row = params![seq, revision, self.boot, now.boot as i64, spec, body];
-        self.connection.prepare_cached(sql)?.execute(row).map(drop)
-    }
-
-    fn note(
-        &mut self,
-        event: &Event,
-        seq: Seq,
-        request: Option<&Request>,
-        spec: Bytes,
-        session: Bytes,
-    ) -> rusqlite::Result<()> {
-        let sql = "INSERT INTO event (revision, previous, seq, kind, at, request, asked, body)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-        let body = self
-            .encoder
-            .event(&event.actor, spec, session, &event.about);
-        let row = params![
-            event.revision.0 as i64,
-            event.previous.0 as i64,
-            seq.0 as i64,
-            rows::kind_number(event.kind),
-            event.at as i64,
-            request.map(|request| request.id.as_str()),
-            request.map(|request| request.body.as_slice()),
-            body,
-        ];
-        self.connection.prepare_cached(sql)?.execute(row)?;
-        match event.refinement() {
-            Some(refinement) => {
-                let body = self.encoder.refinement(refinement);
-                firewall::put_refinement(&self.connection, refinement, event.kind, &body)
-            }
-            None => Ok(()),
-        }
+    /// Puts changes into rows, inside a transaction.
+    fn write(&mut self, changes: &[Change], now: Now) -> rusqlite::Result<()> {
+        let mut batch = Batch::new(&self.connection, &mut self.encoder, self.boot, now);
+        let written = changes.iter().try_for_each(|change| batch.write(change));
+        self.since_checkpoint += batch.bytes();
+        written
     }
 
     /// Moves the log into the file. What cannot be moved stays where it is durable.
@@ -328,19 +237,13 @@ impl Store for Journal {
             let reserved = changes.iter().filter_map(reserved).sum::<u64>();
             let before = meta::number(connection, meta::RESERVED)?;
             meta::set(connection, meta::RESERVED, (before + reserved) as i64)?;
-            changes
-                .iter()
-                .try_for_each(|change| journal.write(change, start.now))
+            journal.write(changes, start.now)
         })
     }
 
     fn append(&mut self, changes: &[Change], now: Now) -> Result<(), AppendError> {
         self.since_checkpoint += COMMIT_BYTES;
-        self.transact(|journal| {
-            changes
-                .iter()
-                .try_for_each(|change| journal.write(change, now))
-        })
+        self.transact(|journal| journal.write(changes, now))
     }
 
     fn events(

@@ -12,6 +12,7 @@ use crate::{
         authorised::{LOOK_EVERY, is_accepted},
         caller::{Caller, Own},
         direct,
+        outbox::Sent,
         status::{IntoRefusal, Refusal, handle_not_accepted, not_serving},
     },
     proto::firewall as pb,
@@ -93,16 +94,17 @@ pub(super) fn verdicts(
 ) -> impl Stream<Item = Result<pb::CheckToolRequestsResponse, Status>> {
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let verdicts = Verdicts {
+    let mut verdicts = Verdicts {
         api,
         caller,
         requests,
         look,
         over: false,
     };
-    futures_util::stream::unfold(verdicts, |mut verdicts| async {
-        let next = verdicts.next().await?;
-        Some((next, verdicts))
+    Sent::by(|outbox| async move {
+        while let Some(next) = verdicts.next().await {
+            outbox.send(next).await;
+        }
     })
 }
 

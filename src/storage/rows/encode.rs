@@ -76,7 +76,7 @@ impl Encoder {
         let (id, work, episode) = session.names.split();
         let extra = session.extra.as_deref();
         let row = SessionRow {
-            names: format!("{id}/{work}/{episode}"),
+            names: [id, work, episode].join("/"),
             created: session.created,
             registrant: self.peer(&session.registrant),
             handle: session
