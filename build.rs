@@ -13,11 +13,12 @@ const SECRET_BEARING: [&str; 5] = [
     ".episoded.session.v1.TerminateSessionsRequest.selector",
 ];
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
     "proto/episoded/manifest/v1/manifest.proto",
     "proto/episoded/firewall/v1/firewall.proto",
     "proto/episoded/session/v1/session.proto",
     "proto/episoded/admin/v1/admin.proto",
+    "proto/episoded/keycache/v1/keycache.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -17,4 +17,5 @@ mod frame;
 mod harden;
 mod keeper;
 mod put;
+mod rpc;
 pub mod run;

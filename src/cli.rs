@@ -20,6 +20,7 @@ mod check;
 mod context;
 mod error;
 mod export;
+mod key;
 mod manifest;
 mod manual;
 mod output;
@@ -32,6 +33,7 @@ mod why;
 
 use context::Context;
 use error::{CliError, exit};
+pub use key::AGENT_ARGUMENT;
 use output::Format;
 
 use crate::paths::Env;
@@ -94,6 +96,12 @@ enum Command {
     Refine(refine::RefineCommand),
     /// Explain a denial by its decision id
     Why(why::Why),
+    /// Keep keys in locked memory for a while, and forget them
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// The cache of keys, as scripts name it
+    #[command(subcommand, hide = true)]
+    Vault(key::VaultCommand),
     /// Start, inspect and stop the daemon
     #[command(subcommand)]
     Server(server::ServerCommand),
@@ -145,6 +153,8 @@ fn execute(command: Command, context: &Context) -> Result<u8, CliError> {
             Command::Cat(command) => command.run(context).await.map(done),
             Command::Refine(command) => command.run(context).await.map(done),
             Command::Why(command) => command.run(context).await.map(done),
+            Command::Key(command) => command.run(context).await.map(done),
+            Command::Vault(command) => command.run(context).await.map(done),
             Command::Server(command) => command.run(context).await.map(done),
             Command::Backup(command) => command.run(context).await.map(done),
             Command::Export(command) => command.run(context).await.map(done),

@@ -20,11 +20,13 @@ mod channel;
 pub mod error;
 pub mod firewall;
 pub mod follow;
+pub mod keycache;
 pub mod secret;
 pub mod session;
 
 pub use error::{ClientError, FieldViolation, Origin};
 pub use follow::{Follow, Start, Update};
+pub use keycache::KeyCache;
 pub use secret::{Handle, Lease, SecretError};
 
 /// Deadline of a call when nothing else is asked for: the daemon's own.

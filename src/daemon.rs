@@ -4,7 +4,7 @@
 //! sockets and who may come in through them, and the word to the supervisor.
 
 pub mod args;
-mod connection;
+pub(crate) mod connection;
 pub mod guard;
 pub mod listen;
 pub mod lock;

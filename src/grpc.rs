@@ -10,7 +10,7 @@ pub mod admin;
 pub mod answer;
 mod authorised;
 pub mod caller;
-mod convert;
+pub(crate) mod convert;
 mod direct;
 pub mod dispatch;
 pub mod firewall;

@@ -8,5 +8,6 @@
 
 pub mod arena;
 pub mod cache;
+pub mod channel;
 pub mod entry;
 pub mod error;

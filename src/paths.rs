@@ -45,6 +45,8 @@ pub const STATE_DIR_VAR: &str = "EPISODED_STATE_DIR";
 pub const AGENT_SOCKET: &str = "agent.sock";
 /// The flock'ed file that says which agent serves it.
 pub const AGENT_LOCK: &str = "agent.lock";
+/// The log of an agent that a command started.
+pub const AGENT_LOG: &str = "agent.log";
 
 /// Overrides the directory of the key cache.
 pub const AGENT_DIR_VAR: &str = "LOCKBOX_SESSION_AGENT_DIR";
@@ -151,6 +153,14 @@ impl Env {
             Some(path) => Ok(path.join(AGENT_NAME)),
             None => self.temp_dir(AGENT_NAME),
         }
+    }
+
+    /// Where the log of the key cache goes that was started by a command.
+    pub fn agent_log(&self) -> Result<PathBuf, PathError> {
+        let state = self.xdg_dir("XDG_STATE_HOME");
+        let home = || self.xdg_dir("HOME").map(|home| home.join(".local/state"));
+        let state = state.or_else(home).ok_or(PathError::NoHome)?;
+        Ok(state.join(AGENT_NAME).join(AGENT_LOG))
     }
 
     /// The configuration of the key cache, and whether it must exist.

@@ -31,6 +31,7 @@ mod packages {
     package! {
         admin = "episoded.admin.v1";
         firewall = "episoded.firewall.v1";
+        keycache = "episoded.keycache.v1";
         manifest = "episoded.manifest.v1";
         session = "episoded.session.v1";
     }
@@ -40,6 +41,8 @@ mod packages {
 pub use packages::admin::v1 as admin;
 /// `episoded.firewall.v1`.
 pub use packages::firewall::v1 as firewall;
+/// `episoded.keycache.v1`.
+pub use packages::keycache::v1 as keycache;
 /// `episoded.manifest.v1`.
 pub use packages::manifest::v1 as manifest;
 /// `episoded.session.v1`.

@@ -123,10 +123,16 @@ reasons! {
     FileUnreadable = "FILE_UNREADABLE", FAILED_PRECONDITION, 6;
     /// A backup runs already.
     BackupRunning = "BACKUP_RUNNING", FAILED_PRECONDITION, 6;
+    /// The channel was not opened on this connection: open another.
+    ChannelUnknown = "CHANNEL_UNKNOWN", FAILED_PRECONDITION, 6;
     /// The session changed since the etag was read.
     StaleEtag = "STALE_ETAG", ABORTED, 75;
+    /// All keys were forgotten while this one arrived.
+    KeysWiped = "KEYS_WIPED", ABORTED, 75;
     /// The registry is full.
     SessionQuota = "SESSION_QUOTA", RESOURCE_EXHAUSTED, 75;
+    /// No locked memory is left for another key, or there are too many.
+    CacheFull = "CACHE_FULL", RESOURCE_EXHAUSTED, 75;
     /// As many manifests are stored as may be.
     ManifestQuota = "MANIFEST_QUOTA", RESOURCE_EXHAUSTED, 75;
     /// The file is over the limit.

@@ -132,6 +132,11 @@ impl Activities {
         }
     }
 
+    /// All of them.
+    pub fn list(&self) -> Vec<Activity> {
+        self.0.lock().values().map(|held| held.activity).collect()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.lock().is_empty()

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use super::{
     activity::{Activity, ActivityError},
     frame::{self, FrameError, HEADER, Header, MAGIC, PUT, Request},
-    keeper::Keeper,
+    keeper::{KeepError, Keeper},
     put,
 };
 use crate::keycache::entry::LockboxId;
@@ -35,8 +35,13 @@ const FRAME_DEADLINE: Duration = Duration::from_secs(10);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 const DRAIN_BYTES: usize = 256 * 1024;
 
+/// How HTTP/2 begins, as many bytes as LBX2 begins with.
+const HTTP2: &[u8; MAGIC.len()] = b"PRI ";
+
 /// Why a connection ends early.
 enum End {
+    /// It speaks HTTP/2.
+    Other,
     /// The client went away, or was too slow.
     Gone,
     /// It is told.
@@ -58,17 +63,38 @@ impl From<ActivityError> for End {
     }
 }
 
+impl From<KeepError> for End {
+    fn from(error: KeepError) -> Self {
+        Self::Told(error.into())
+    }
+}
+
 impl From<FrameError> for End {
     fn from(error: FrameError) -> Self {
         Self::Told(error)
     }
 }
 
-/// Serves a connection of that process until it ends.
-pub(super) async fn serve(mut stream: UnixStream, pid: i32, keeper: Arc<Keeper>) {
-    let Err(End::Told(error)) = converse(&mut stream, pid, &keeper).await else {
-        return;
-    };
+/// Serves a connection of that process until it ends. Answers what its client
+/// began with, if that is another protocol of this socket.
+pub(super) async fn serve(
+    mut stream: UnixStream,
+    pid: i32,
+    keeper: &Arc<Keeper>,
+) -> Option<(UnixStream, Vec<u8>)> {
+    let ended = converse(&mut stream, pid, keeper).await;
+    match ended {
+        Ok(()) | Err(End::Gone) => None,
+        Err(End::Other) => Some((stream, HTTP2.to_vec())),
+        Err(End::Told(error)) => {
+            tell(stream, pid, &error).await;
+            None
+        }
+    }
+}
+
+/// Says what was wrong, and reads what still comes.
+async fn tell(mut stream: UnixStream, pid: i32, error: &FrameError) {
     tracing::debug!(pid, ?error, "connection refused");
     let told = async {
         stream.write_all(&error.answer()).await?;
@@ -89,8 +115,10 @@ pub(super) async fn serve(mut stream: UnixStream, pid: i32, keeper: Arc<Keeper>)
 
 async fn converse(stream: &mut UnixStream, pid: i32, keeper: &Arc<Keeper>) -> Result<(), End> {
     let mut first = [0; 1];
+    let mut is_first = true;
     while stream.read(&mut first).await? > 0 {
-        let request = timeout(FRAME_DEADLINE, take(stream, first[0], keeper)).await;
+        let may_be_other = std::mem::replace(&mut is_first, false);
+        let request = timeout(FRAME_DEADLINE, take(stream, first[0], may_be_other, keeper)).await;
         let request = request.map_err(|_| End::Gone)??;
         keeper.touch();
         let answer = match request {
@@ -100,7 +128,7 @@ async fn converse(stream: &mut UnixStream, pid: i32, keeper: &Arc<Keeper>) -> Re
                 continue;
             }
             Some(Request::Forget(id)) => {
-                keeper.cache().0.forget(&id);
+                keeper.forget(&id);
                 frame::ok()
             }
             Some(Request::ForgetAll) => {
@@ -132,7 +160,7 @@ async fn converse(stream: &mut UnixStream, pid: i32, keeper: &Arc<Keeper>) -> Re
 fn list(keeper: &Keeper) -> Vec<u8> {
     let (cache, now) = keeper.cache();
     let entries = cache
-        .list(now)
+        .list(None, now)
         .map(|(id, entry)| (id, entry.path.as_deref()));
     let (answer, all) = frame::list(entries);
     if !all {
@@ -145,11 +173,15 @@ fn list(keeper: &Keeper) -> Vec<u8> {
 async fn take(
     stream: &mut UnixStream,
     first: u8,
+    may_be_other: bool,
     keeper: &Arc<Keeper>,
 ) -> Result<Option<Request>, End> {
     let mut header = [0; HEADER];
     header[0] = first;
     stream.read_exact(&mut header[1..MAGIC.len()]).await?;
+    if may_be_other && header.starts_with(HTTP2) {
+        return Err(End::Other);
+    }
     if header[..MAGIC.len()] == *MAGIC {
         stream.read_exact(&mut header[MAGIC.len()..]).await?;
     }

@@ -4,7 +4,10 @@
 //! the key where it stays.
 
 use crate::{
-    agent::activity::{Kind, Token},
+    agent::{
+        activity::{Kind, Token},
+        keeper::KeepError,
+    },
     keycache::entry::LockboxId,
 };
 
@@ -62,6 +65,18 @@ impl FrameError {
             Self::NotYours => "malformed: the pid must be the caller or its descendant".to_owned(),
         };
         frame(ERROR, message.as_bytes())
+    }
+}
+
+impl From<KeepError> for FrameError {
+    fn from(error: KeepError) -> Self {
+        match error {
+            KeepError::Full => Self::Full,
+            KeepError::Wiped => Self::Wiped,
+            KeepError::InvalidTtl => {
+                Self::Malformed("the TTL must be at least a second and end before the clock does")
+            }
+        }
     }
 }
 

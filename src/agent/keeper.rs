@@ -6,18 +6,59 @@ use std::sync::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tracing::{debug, info};
 
-use super::{activity::Activities, frame::FrameError, put::Put};
+use super::{activity::Activities, put::Put};
 use crate::{
     clock::{Clock, Now},
-    keycache::{arena::Arena, cache::Cache, entry::Keep, error::PutError},
+    keycache::{arena::Arena, cache::Cache, entry::LockboxId, error::PutError},
 };
 
 /// A gap between the clocks that grew by more than this means that the machine
 /// slept, in milliseconds.
 const SLEPT: u64 = 2_000;
+
+/// Events that a watcher may be behind; an older one is lost to it.
+const MAX_BEHIND: usize = 1024;
+
+/// A key is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeepError {
+    /// There is no room for it.
+    Full,
+    /// Its time is none, or never ends.
+    InvalidTtl,
+    /// All keys were forgotten while it arrived.
+    Wiped,
+}
+
+impl From<PutError> for KeepError {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Full => Self::Full,
+            PutError::InvalidTtl => Self::InvalidTtl,
+        }
+    }
+}
+
+/// That all keys were forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wipe {
+    /// Milliseconds since the epoch.
+    pub(super) at: u64,
+    pub(super) why: &'static str,
+    pub(super) keys: usize,
+}
+
+/// What happened to an entry, or to all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Event {
+    Stored(LockboxId),
+    Expired(LockboxId),
+    Forgotten(LockboxId),
+    Wiped(Wipe),
+}
 
 /// See the module.
 pub(super) struct Keeper {
@@ -25,6 +66,10 @@ pub(super) struct Keeper {
     pub(super) activities: Activities,
     cache: Mutex<Cache>,
     clock: Arc<dyn Clock>,
+    events: broadcast::Sender<Event>,
+    last_wipe: Mutex<Option<Wipe>>,
+    /// On the boot clock.
+    started: u64,
     wipes: watch::Sender<u64>,
     stopping: watch::Sender<bool>,
     /// How long the machine had slept when that was looked at last.
@@ -41,6 +86,9 @@ impl Keeper {
             activities: Activities::default(),
             cache: Mutex::default(),
             clock,
+            events: broadcast::Sender::new(MAX_BEHIND),
+            last_wipe: Mutex::default(),
+            started: now.boot,
             wipes: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
             slept: AtomicU64::new(now.boot.saturating_sub(now.awake)),
@@ -66,31 +114,70 @@ impl Keeper {
     }
 
     /// Keeps a key, unless everything was wiped since it began to arrive.
-    pub(super) fn put(&self, put: Put, begun: u64) -> Result<(), FrameError> {
-        const TTL: FrameError = FrameError::Malformed(
-            "the TTL must be at least a second and end before the clock does",
-        );
+    pub(super) fn put(&self, put: Put, begun: u64) -> Result<(), KeepError> {
         let (mut cache, now) = self.cache();
         if cache.wipes() != begun {
-            return Err(FrameError::Wiped);
+            return Err(KeepError::Wiped);
         }
-        let keep = Keep {
-            ttl: put.ttl.ok_or(TTL)?,
-            ..Keep::default()
-        };
-        let kept = cache.put(put.id, put.key, put.path.as_deref(), keep, now);
-        kept.map_err(|error| match error {
-            PutError::Full => FrameError::Full,
-            PutError::InvalidTtl => TTL,
-        })
+        let stored = Event::Stored(put.id.clone());
+        cache.put(put.id, put.key, put.path.as_deref(), put.keep, now)?;
+        self.tell(stored);
+        Ok(())
+    }
+
+    /// Forgets a key; says whether it was there.
+    pub(super) fn forget(&self, id: &LockboxId) -> bool {
+        let mut cache = self.cache.lock();
+        let was_there = cache.forget(id);
+        if was_there {
+            self.tell(Event::Forgotten(id.clone()));
+        }
+        was_there
+    }
+
+    /// Forgets all that lie at that path; says how many.
+    pub(super) fn forget_path(&self, path: &str) -> usize {
+        let mut cache = self.cache.lock();
+        let forgotten = cache.forget_path(path);
+        let count = forgotten.len();
+        for id in forgotten {
+            self.tell(Event::Forgotten(id));
+        }
+        count
+    }
+
+    /// Tells the watchers, in the order of what happens: the cache is held.
+    fn tell(&self, event: Event) {
+        // Fails when nobody watches.
+        let _ = self.events.send(event);
+    }
+
+    /// What happens from now on.
+    pub(super) fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// The last time all keys were forgotten.
+    pub(super) fn last_wipe(&self) -> Option<Wipe> {
+        *self.last_wipe.lock()
+    }
+
+    /// Milliseconds since the start.
+    pub(super) fn uptime(&self) -> u64 {
+        self.clock.now().boot.saturating_sub(self.started)
     }
 
     /// Forgets all keys, those that are still arriving too.
-    pub(super) fn wipe(&self, why: &'static str) {
+    pub(super) fn wipe(&self, why: &'static str) -> usize {
         let mut cache = self.cache.lock();
         let keys = cache.wipe();
         self.wipes.send_replace(cache.wipes());
+        let at = self.clock.now().wall;
+        let wipe = Wipe { at, why, keys };
+        *self.last_wipe.lock() = Some(wipe);
+        self.tell(Event::Wiped(wipe));
         info!(keys, why, "all keys forgotten");
+        keys
     }
 
     /// Tells how often everything was wiped, and when it is again.
@@ -102,9 +189,13 @@ impl Keeper {
     pub(super) fn prune(&self) {
         self.activities.prune();
         let (mut cache, now) = self.cache();
-        let keys = cache.prune(now);
-        if keys > 0 {
-            debug!(keys, "keys expired");
+        cache.prune(now);
+        let expired = cache.take_expired();
+        if !expired.is_empty() {
+            debug!(keys = expired.len(), "keys expired");
+        }
+        for id in expired {
+            self.tell(Event::Expired(id));
         }
     }
 
@@ -140,7 +231,7 @@ mod tests {
         clock::{BootId, Clock, Now},
         keycache::{
             arena::{Allowed, Arena},
-            entry::LockboxId,
+            entry::{Keep, LockboxId},
         },
     };
 
@@ -161,7 +252,7 @@ mod tests {
             id: LockboxId::parse("a").unwrap(),
             key: keeper.arena.take(32).unwrap(),
             path: None,
-            ttl: Some(60_000),
+            keep: Keep::default(),
         };
         let begun = *keeper.wipes().borrow();
         keeper.put(put, begun).unwrap();

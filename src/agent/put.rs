@@ -8,7 +8,7 @@ use tokio::{io::AsyncReadExt as _, net::UnixStream};
 use super::frame::{FrameError, lockbox_id};
 use crate::keycache::{
     arena::{Arena, MAX_KEY, Secret},
-    entry::{LockboxId, MAX_ID},
+    entry::{Keep, LockboxId, MAX_ID},
 };
 
 /// Lengths of key and path, and the TTL.
@@ -19,8 +19,7 @@ pub(super) struct Put {
     pub(super) id: LockboxId,
     pub(super) key: Secret,
     pub(super) path: Option<String>,
-    /// In milliseconds; none: no number of them.
-    pub(super) ttl: Option<u64>,
+    pub(super) keep: Keep,
 }
 
 /// Reads the payload of a put, `length` bytes.
@@ -66,6 +65,10 @@ pub(super) async fn read(
         id,
         key,
         path: (!path.is_empty()).then_some(path),
-        ttl: ttl.checked_mul(1000),
+        keep: Keep {
+            // Too long for a number is too long for the clock.
+            ttl: ttl.saturating_mul(1000),
+            ..Keep::default()
+        },
     }))
 }

@@ -18,6 +18,7 @@ use super::{
     connection,
     harden::harden,
     keeper::Keeper,
+    rpc::{self, Door},
 };
 use crate::{
     clock::SystemClock,
@@ -130,16 +131,19 @@ async fn serve(
     );
     let listener = tokio::net::UnixListener::from_std(listener)?;
     let guard = Guard::new(listener, Socket::Agent, UidSet::default(), connections);
+    let (door, closed) = Door::new(keeper, config).await;
     let mut stopping = keeper.stopping();
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
-            _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+            _ = stopping.wait_for(|stopping| *stopping) => break,
             what = signals.next() => match what {
                 What::Stop => keeper.stop("a signal"),
-                What::Forget => keeper.wipe("a signal"),
+                What::Forget => {
+                    keeper.wipe("a signal");
+                }
             },
             _ = looks.tick() => {
                 keeper.prune();
@@ -150,13 +154,20 @@ async fn serve(
             }
             (stream, peer, permit) = guard.accept() => {
                 let (keeper, pid) = (Arc::clone(keeper), i32::try_from(peer.pid).unwrap_or(0));
+                // Only what has come through the door keeps it open.
+                let door = Arc::downgrade(&door);
                 tokio::spawn(async move {
-                    connection::serve(stream, pid, keeper).await;
+                    let other = connection::serve(stream, pid, &keeper).await;
+                    if let (Some((stream, begun)), Some(door)) = (other, door.upgrade()) {
+                        door.serve(stream, begun, &peer).await;
+                    }
                     drop(permit);
                 });
             }
         }
     }
+    rpc::drain(door, closed).await;
+    Ok(())
 }
 
 fn remove(file: SocketFile, lock: &Lock) {

@@ -64,6 +64,16 @@ impl Context {
         }
     }
 
+    /// What `--socket` says.
+    pub fn named_socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
+    }
+
+    /// How long a call may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// A connection as the operator.
     pub async fn operator(&self) -> Result<Client, CliError> {
         Ok(self.connect(self.operator_socket()?).await?)

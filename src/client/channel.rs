@@ -15,7 +15,7 @@ use super::ClientError;
 
 /// The authority of every call. Sockets have no host; this is what most
 /// clients send for one.
-const AUTHORITY: &str = "http://localhost";
+pub(super) const AUTHORITY: &str = "http://localhost";
 
 /// Connects once, so that an absent daemon is found out here.
 pub(super) async fn connect(socket: &Arc<Path>) -> Result<Channel, ClientError> {

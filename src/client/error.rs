@@ -111,6 +111,14 @@ impl ClientError {
         }
     }
 
+    /// What the caller gave cannot be sent.
+    pub(super) fn of_caller(reason: Reason, message: String) -> Self {
+        Self {
+            reason: Some(reason),
+            ..Self::new(Code::from_i32(reason.code()), message, Origin::Daemon)
+        }
+    }
+
     pub(super) fn timed_out(socket: &Path) -> Self {
         let message = format!("no answer from {} in time", socket.display());
         Self {

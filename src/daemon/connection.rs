@@ -71,19 +71,35 @@ pub(super) fn peer(peer: &guard::Peer, socket: state::Socket) -> Arc<Peer> {
 /// Serves a connection until it ends. After `draining` turns true it finishes
 /// what it has begun.
 pub(super) async fn serve(
-    mut stream: UnixStream,
+    stream: UnixStream,
     peer: Arc<Peer>,
     dispatcher: Arc<Dispatcher>,
-    mut draining: watch::Receiver<bool>,
+    draining: watch::Receiver<bool>,
 ) {
-    let opened = tokio::time::timeout(OPENING_DEADLINE, read_opening(&mut stream)).await;
+    let (uid, pid) = (peer.uid, peer.pid);
+    let call = move |request: Request<Incoming>| {
+        let (dispatcher, peer) = (Arc::clone(&dispatcher), Arc::clone(&peer));
+        async move { dispatcher.call(&peer, request).await }
+    };
+    if !serve_calls(stream, Vec::new(), call, draining).await {
+        debug!(uid, pid, "connection did not open as HTTP/2");
+    }
+}
+
+/// As [`serve`], whatever answers the calls; `begun` was read from the connection
+/// already. False: it did not open as HTTP/2.
+pub(crate) async fn serve_calls<F>(
+    mut stream: UnixStream,
+    begun: Vec<u8>,
+    call: impl Fn(Request<Incoming>) -> F,
+    mut draining: watch::Receiver<bool>,
+) -> bool
+where
+    F: Future<Output = Response<AnswerBody>> + Send + 'static,
+{
+    let opened = tokio::time::timeout(OPENING_DEADLINE, read_opening(&mut stream, begun)).await;
     let Ok(Ok(Some(opening))) = opened else {
-        debug!(
-            uid = peer.uid,
-            pid = peer.pid,
-            "connection did not open as HTTP/2"
-        );
-        return;
+        return false;
     };
     let stream = AuthorityRepair::new(Opened {
         opening,
@@ -91,11 +107,9 @@ pub(super) async fn serve(
         stream,
     });
     let service = service_fn(move |request: Request<Incoming>| {
-        let (dispatcher, peer) = (Arc::clone(&dispatcher), Arc::clone(&peer));
+        let answer = call(request);
         // Boxed: hyper moves the future several times before it is first polled.
-        Box::pin(async move {
-            Ok::<Response<AnswerBody>, Infallible>(dispatcher.call(&peer, request).await)
-        })
+        Box::pin(async move { Ok::<Response<AnswerBody>, Infallible>(answer.await) })
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -117,13 +131,19 @@ pub(super) async fn serve(
     if let Err(error) = served {
         debug!(error = &error as &dyn std::error::Error, "connection ended");
     }
+    true
 }
 
-/// Reads what a connection begins with: the preface, and a whole SETTINGS frame.
-/// None: it begins with something else.
-async fn read_opening(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
-    let mut opening = vec![0; PREFACE.len() + FRAME_HEAD];
-    stream.read_exact(&mut opening).await?;
+/// Reads the rest of what a connection begins with: the preface, and a whole
+/// SETTINGS frame. None: it begins with something else.
+async fn read_opening(
+    stream: &mut (impl AsyncRead + Unpin),
+    begun: Vec<u8>,
+) -> io::Result<Option<Vec<u8>>> {
+    let (mut opening, known) = (begun, PREFACE.len() + FRAME_HEAD);
+    let read = opening.len().min(known);
+    opening.resize(known, 0);
+    stream.read_exact(&mut opening[read..]).await?;
     let (preface, head) = opening.split_at(PREFACE.len());
     let [high, middle, low, kind, flags, rest @ ..] = head else {
         return Ok(None);
@@ -215,7 +235,7 @@ mod tests {
     async fn read(bytes: &[u8]) -> Option<Option<Vec<u8>>> {
         let (mut client, mut server) = tokio::io::duplex(64 * 1024);
         client.write_all(bytes).await.unwrap();
-        let read = read_opening(&mut server).now_or_never();
+        let read = read_opening(&mut server, Vec::new()).now_or_never();
         read.map(Result::unwrap)
     }
 

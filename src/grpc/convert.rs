@@ -3,5 +3,5 @@
 pub(super) mod fields;
 pub(super) mod filter;
 pub(super) mod firewall;
-pub(super) mod request;
-pub(super) mod show;
+pub(crate) mod request;
+pub(crate) mod show;

@@ -298,7 +298,8 @@ fn grpc_timeout(value: &[u8]) -> Option<Duration> {
     })
 }
 
-fn unknown_method() -> Refusal {
+/// No row, no method.
+pub(crate) fn unknown_method() -> Refusal {
     Refusal::new(Reason::MethodUnknown, "no such method on this socket")
 }
 
@@ -307,7 +308,7 @@ fn refuse(refusal: Refusal) -> Response<Body> {
 }
 
 /// Errors that tonic made itself come without a reason: they get theirs.
-fn give_reason(response: Response<Body>) -> Response<Body> {
+pub(crate) fn give_reason(response: Response<Body>) -> Response<Body> {
     match answer::bare(response.headers()) {
         Some(bare) => refuse(reason_for(&bare)),
         None => response,

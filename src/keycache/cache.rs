@@ -8,7 +8,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 
 use super::{
     arena::Secret,
@@ -34,6 +34,8 @@ pub struct Cache {
     serial: u64,
     /// Bytes of ids and paths.
     names: usize,
+    /// What ended by itself and was not told yet.
+    expired: Vec<LockboxId>,
 }
 
 fn names_of(id: &LockboxId, entry: &Entry) -> usize {
@@ -83,6 +85,7 @@ impl Cache {
         let entry = self.entries.get_mut(id)?;
         if entry.is_over(now) {
             self.forget(id);
+            self.expired.push(id.clone());
             return None;
         }
         entry.hit(now);
@@ -102,8 +105,8 @@ impl Cache {
         gone.is_some()
     }
 
-    /// Ends all that lie at that path; says how many.
-    pub fn forget_path(&mut self, path: &str) -> usize {
+    /// Ends all that lie at that path; says which.
+    pub fn forget_path(&mut self, path: &str) -> Vec<LockboxId> {
         self.keep(|entry| entry.path.as_deref() != Some(path))
     }
 
@@ -128,25 +131,39 @@ impl Cache {
         let ended = self.keep(|entry| !entry.is_over(now));
         let deadlines = self.entries.values().map(Entry::deadline);
         self.earliest = deadlines.min().unwrap_or(0);
+        let count = ended.len();
+        self.expired.extend(ended);
+        count
+    }
+
+    /// What ended by itself since this was asked last.
+    pub fn take_expired(&mut self) -> Vec<LockboxId> {
+        std::mem::take(&mut self.expired)
+    }
+
+    /// Ends all others; says which.
+    fn keep(&mut self, stays: impl Fn(&Entry) -> bool) -> Vec<LockboxId> {
+        let (names, mut ended) = (&mut self.names, Vec::new());
+        self.entries.retain(|id, entry| {
+            let stays = stays(entry);
+            if !stays {
+                *names -= names_of(id, entry);
+                ended.push(id.clone());
+            }
+            stays
+        });
         ended
     }
 
-    /// Ends all others; says how many.
-    fn keep(&mut self, stays: impl Fn(&Entry) -> bool) -> usize {
-        let before = self.entries.len();
-        let names = &mut self.names;
-        self.entries.retain(|id, entry| {
-            let stays = stays(entry);
-            *names -= if stays { 0 } else { names_of(id, entry) };
-            stays
-        });
-        before - self.entries.len()
-    }
-
-    /// What is there, by id. Prolongs nothing.
-    pub fn list(&self, now: Now) -> impl Iterator<Item = (&LockboxId, &Entry)> {
+    /// What is there behind an id, by id. Prolongs nothing.
+    pub fn list(
+        &self,
+        after: Option<&LockboxId>,
+        now: Now,
+    ) -> impl Iterator<Item = (&LockboxId, &Entry)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.entries
-            .iter()
+            .range((from, Bound::Unbounded))
             .filter(move |(_, entry)| !entry.is_over(now))
     }
 

@@ -72,6 +72,9 @@ pub struct Entry {
     /// Where the lockbox lies, for people.
     pub path: Option<Box<str>>,
     serial: u64,
+    /// When it came, in milliseconds since the epoch.
+    created: u64,
+    hits: u32,
     key: Secret,
     keep: Keep,
     /// On the boot clock, which counts while the machine sleeps.
@@ -95,6 +98,8 @@ impl Entry {
         Ok(Self {
             path: path.map(Into::into),
             serial,
+            created: now.wall,
+            hits: 0,
             key,
             keep,
             deadline: end(keep.ttl)?.min(last),
@@ -112,6 +117,26 @@ impl Entry {
         self.serial
     }
 
+    /// When it came, in milliseconds since the epoch.
+    pub fn created(&self) -> u64 {
+        self.created
+    }
+
+    /// How often it was asked for.
+    pub fn hits(&self) -> u32 {
+        self.hits
+    }
+
+    /// What a hit does.
+    pub fn expiry(&self) -> Expiry {
+        self.keep.expiry
+    }
+
+    /// Milliseconds until its time comes, if nobody asks for it.
+    pub fn remaining(&self, now: Now) -> u64 {
+        self.deadline.saturating_sub(now.boot)
+    }
+
     /// Whether its time has come.
     pub fn is_over(&self, now: Now) -> bool {
         now.boot >= self.deadline
@@ -122,6 +147,7 @@ impl Entry {
     }
 
     pub(super) fn hit(&mut self, now: Now) {
+        self.hits = self.hits.saturating_add(1);
         if self.keep.expiry == Expiry::Sliding {
             self.deadline = now.boot.saturating_add(self.keep.ttl).min(self.last);
         }

@@ -82,6 +82,7 @@ described!("episoded.admin.v1", admin: GetServerInfoResponse);
 described!("episoded.firewall.v1", firewall: Verdict, ListAllowedResponse,
     ListRefinementsResponse, RefinementChange, ReissueContextResponse, GetManifestResponse,
     PutManifestResponse);
+described!("episoded.keycache.v1", keycache: ListKeysResponse, CachedKey, StatusResponse);
 described!("episoded.manifest.v1", manifest: Manifest, CommandRule);
 
 /// A message as protojson.

@@ -78,7 +78,7 @@ fn an_absolute_entry_is_not_prolonged_and_a_list_prolongs_nothing() {
     put(&mut cache, &arena, "a", absolute, at(0));
     put(&mut cache, &arena, "b", Keep::default(), at(0));
     assert!(cache.get(&id("a"), at(14 * MINUTE)).is_some());
-    assert_eq!(cache.list(at(14 * MINUTE)).count(), 2);
+    assert_eq!(cache.list(None, at(14 * MINUTE)).count(), 2);
     for name in ["a", "b"] {
         assert!(cache.get(&id(name), at(15 * MINUTE)).is_none(), "{name}");
     }
@@ -91,7 +91,7 @@ fn no_number_of_hits_keeps_it_beyond_its_lifetime() {
     for minutes in (10..480).step_by(10) {
         assert!(cache.get(&id("a"), at(minutes * MINUTE)).is_some());
     }
-    assert_eq!(cache.list(at(480 * MINUTE - 1)).count(), 1);
+    assert_eq!(cache.list(None, at(480 * MINUTE - 1)).count(), 1);
     assert!(cache.get(&id("a"), at(480 * MINUTE)).is_none());
 }
 
@@ -128,8 +128,8 @@ fn forgetting_is_by_id_by_path_or_all() {
     }
     assert!(cache.forget(&id("a")));
     assert!(!cache.forget(&id("a")));
-    assert_eq!(cache.forget_path("/b"), 0);
-    assert_eq!(cache.forget_path("/a"), 2);
+    assert_eq!(cache.forget_path("/b"), []);
+    assert_eq!(cache.forget_path("/a").len(), 2);
     put(&mut cache, &arena, "d", Keep::default(), at(0));
     assert_eq!((cache.wipe(), cache.wipes(), cache.len()), (1, 1, 0));
 }

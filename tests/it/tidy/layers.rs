@@ -87,7 +87,9 @@ const TABLE: &[Row] = &[
     ),
     row(
         "client",
-        &["proto", "ids", "secret", "clock", "reason", "paths"],
+        &[
+            "proto", "keycache", "ids", "secret", "clock", "reason", "paths",
+        ],
         WIRE,
     ),
     row(
@@ -95,6 +97,7 @@ const TABLE: &[Row] = &[
         &[
             "client",
             "firewall",
+            "keycache",
             "proto",
             "ids",
             "secret",
@@ -143,10 +146,20 @@ const TABLE: &[Row] = &[
             "clock",
             "config",
             "daemon",
+            "grpc",
             "paths",
+            "proto",
+            "reason",
             "telemetry",
         ],
-        &["clap", "toml"],
+        &[
+            "clap",
+            "toml",
+            "tonic",
+            "tonic_health",
+            "tonic_reflection",
+            "prost_types",
+        ],
     ),
     row(
         "bin",

@@ -1,0 +1,160 @@
+//! The gRPC door of agent.sock, beside LBX2: the same keys.
+//!
+//! Keys travel sealed for a channel that belongs to a connection and is wiped with
+//! it, so that no buffer of the transport holds one in clear.
+
+mod api;
+mod channels;
+mod fields;
+mod watch;
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::{net::UnixStream, sync::mpsc, time::timeout};
+use tonic::{Status, body::Body};
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
+use tonic_reflection::server::Builder;
+use tower_service::Service as _;
+
+use self::{api::Api, channels::Channels};
+use super::{config::AgentConfig, keeper::Keeper};
+use crate::{
+    daemon::{connection::serve_calls, guard::Peer},
+    grpc::{
+        answer::AnswerBody,
+        dispatch::{give_reason, unknown_method},
+        status,
+    },
+    proto::{
+        DESCRIPTORS,
+        keycache::key_cache_service_server::{KeyCacheServiceServer, SERVICE_NAME},
+    },
+};
+
+/// Bytes of a request: a key, its names, and what wraps them.
+const MAX_REQUEST: usize = 128 * 1024;
+
+/// An answer is sent by then; what else lasts so long is refused.
+const CALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How long calls that have begun may last once the process is to end.
+const DRAIN: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// How often everything had been wiped when a call came.
+#[derive(Debug, Clone, Copy)]
+struct Begun(u64);
+
+/// See the module.
+pub(super) struct Door {
+    keeper: Arc<Keeper>,
+    config: AgentConfig,
+    health: HealthServer<HealthService>,
+    /// Held by every connection.
+    open: mpsc::Sender<()>,
+}
+
+impl Door {
+    /// Opens it, and tells its health. What follows ends with the last connection.
+    pub(super) async fn new(
+        keeper: &Arc<Keeper>,
+        config: &AgentConfig,
+    ) -> (Arc<Self>, mpsc::Receiver<()>) {
+        let reporter = HealthReporter::new();
+        for service in ["", SERVICE_NAME] {
+            reporter
+                .set_service_status(service, ServingStatus::Serving)
+                .await;
+        }
+        let (open, closed) = mpsc::channel(1);
+        let door = Self {
+            keeper: Arc::clone(keeper),
+            config: config.clone(),
+            health: HealthServer::new(HealthService::from_health_reporter(reporter)),
+            open,
+        };
+        (Arc::new(door), closed)
+    }
+
+    /// Serves a connection until it ends. `begun` was read from it already.
+    pub(super) async fn serve(self: Arc<Self>, stream: UnixStream, begun: Vec<u8>, peer: &Peer) {
+        let _open = self.open.clone();
+        let stopping = self.keeper.stopping();
+        let pid = i32::try_from(peer.pid).unwrap_or(0);
+        let channels = Arc::new(Channels::default());
+        let call = move |request: Request<Incoming>| {
+            let (door, channels) = (Arc::clone(&self), Arc::clone(&channels));
+            async move {
+                let answered = timeout(CALL_TIMEOUT, door.call(pid, channels, request)).await;
+                let response = answered.unwrap_or_else(|_| refuse(status::late()));
+                give_reason(response).map(AnswerBody::from)
+            }
+        };
+        if !serve_calls(stream, begun, call, stopping).await {
+            tracing::debug!(pid, "connection did not open as HTTP/2");
+        }
+    }
+
+    /// Streams have answered once they begin.
+    async fn call(
+        &self,
+        pid: i32,
+        channels: Arc<Channels>,
+        mut request: Request<Incoming>,
+    ) -> Response<Body> {
+        let service = request.uri().path().split('/').nth(1).unwrap_or_default();
+        let Ok(response) = match service {
+            SERVICE_NAME => {
+                let begun = Begun(*self.keeper.wipes().borrow());
+                request.extensions_mut().insert(begun);
+                self.keeper.touch();
+                let api = Api {
+                    keeper: Arc::clone(&self.keeper),
+                    idle_exit: self.config.idle_exit,
+                    channels,
+                    pid,
+                };
+                KeyCacheServiceServer::new(api)
+                    .max_decoding_message_size(MAX_REQUEST)
+                    .call(request)
+                    .await
+            }
+            "grpc.health.v1.Health" => self.health.clone().call(request).await,
+            "grpc.reflection.v1.ServerReflection" => match reflection().build_v1() {
+                Ok(mut reflection) => reflection.call(request).await,
+                Err(_) => Ok(refuse(status::internal())),
+            },
+            "grpc.reflection.v1alpha.ServerReflection" => match reflection().build_v1alpha() {
+                Ok(mut reflection) => reflection.call(request).await,
+                Err(_) => Ok(refuse(status::internal())),
+            },
+            _ => Ok(refuse(unknown_method())),
+        };
+        response
+    }
+}
+
+/// Waits until the connections have finished what they had begun; `closed` is what
+/// came with the door.
+pub(super) async fn drain(door: Arc<Door>, mut closed: mpsc::Receiver<()>) {
+    drop(door);
+    let _ = timeout(DRAIN, closed.recv()).await;
+}
+
+/// Made when it is asked for: few ask, and the schema takes memory.
+fn reflection() -> Builder<'static> {
+    Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name(SERVICE_NAME)
+        .with_service_name("grpc.health.v1.Health")
+}
+
+fn refuse(refusal: status::Refusal) -> Response<Body> {
+    Status::from(refusal).into_http()
+}

@@ -1,0 +1,139 @@
+//! What calls carry, checked; and what they are answered.
+
+use prost_types::Duration;
+
+use crate::{
+    agent::{activity, keeper::Wipe},
+    grpc::{
+        convert::{request::duration, show::timestamp},
+        status::Violations,
+    },
+    keycache::{
+        arena::MAX_KEY,
+        channel::TAG,
+        entry::{DEFAULT_MAX_LIFETIME, DEFAULT_TTL, Entry, Expiry, Keep, LockboxId},
+    },
+    proto::keycache as pb,
+    reason::Reason,
+};
+
+/// Bytes of a path, as the kernel has it.
+const MAX_PATH: usize = 4096;
+
+pub(super) fn lockbox_id(text: &str, bad: &mut Violations) -> Option<LockboxId> {
+    bad.take("lockbox_id", LockboxId::parse(text))
+}
+
+pub(super) fn path(text: &str, bad: &mut Violations) {
+    if text.len() > MAX_PATH {
+        bad.add(
+            Reason::MalformedMessage,
+            "path",
+            "must be at most 4,096 bytes",
+        );
+    }
+}
+
+/// Bytes of the key that is sealed.
+pub(super) fn sealed(bytes: &[u8], bad: &mut Violations) -> usize {
+    let length = bytes.len().saturating_sub(TAG);
+    if length == 0 || length > MAX_KEY {
+        let rule = "must be a sealed key of 1 to 65,536 bytes";
+        bad.add(Reason::MalformedMessage, "sealed_key", rule);
+    }
+    length
+}
+
+/// How long a key is kept.
+pub(super) fn keep(request: &pb::PutKeyRequest, bad: &mut Violations) -> Keep {
+    let ttl = match &request.ttl {
+        None => DEFAULT_TTL,
+        Some(asked) => millis(asked).filter(|ttl| *ttl > 0).unwrap_or_else(|| {
+            bad.add(Reason::InvalidTtl, "ttl", "must be longer than nothing");
+            DEFAULT_TTL
+        }),
+    };
+    let max_lifetime = match &request.max_lifetime {
+        None => Some(DEFAULT_MAX_LIFETIME),
+        Some(asked) => {
+            let asked = millis(asked);
+            if asked.is_none() {
+                let rule = "must be a duration, or zero for none";
+                bad.add(Reason::InvalidTtl, "max_lifetime", rule);
+            }
+            asked.filter(|lifetime| *lifetime > 0)
+        }
+    };
+    let expiry = match pb::Expiry::try_from(request.expiry) {
+        Ok(pb::Expiry::Unspecified | pb::Expiry::Sliding) => Expiry::Sliding,
+        Ok(pb::Expiry::Absolute) => Expiry::Absolute,
+        Err(_) => {
+            bad.add(Reason::MalformedMessage, "expiry", "is not known");
+            Expiry::Sliding
+        }
+    };
+    Keep {
+        ttl,
+        expiry,
+        max_lifetime,
+    }
+}
+
+/// None: negative, not normal, or too long for a number. Less than a millisecond
+/// counts as one.
+fn millis(duration: &Duration) -> Option<u64> {
+    let seconds = u64::try_from(duration.seconds).ok()?;
+    let nanos = u64::try_from(duration.nanos).ok()?;
+    if nanos > 999_999_999 {
+        return None;
+    }
+    seconds
+        .checked_mul(1000)?
+        .checked_add(nanos.div_ceil(1_000_000))
+}
+
+pub(super) fn activity_kind(number: i32, bad: &mut Violations) -> Option<activity::Kind> {
+    let kind = u8::try_from(number).ok().and_then(activity::Kind::parse);
+    if kind.is_none() {
+        bad.add(Reason::MalformedMessage, "kind", "is not known");
+    }
+    kind
+}
+
+pub(super) fn show_activity(activity: activity::Activity) -> pb::Activity {
+    let kind = match activity.kind {
+        activity::Kind::Unlock => pb::ActivityKind::Unlock,
+        activity::Kind::Open => pb::ActivityKind::Open,
+        activity::Kind::Env => pb::ActivityKind::Env,
+        activity::Kind::Form => pb::ActivityKind::Form,
+        activity::Kind::Recovery => pb::ActivityKind::Recovery,
+        activity::Kind::Vault => pb::ActivityKind::Vault,
+    };
+    pb::Activity {
+        pid: activity.pid,
+        kind: kind.into(),
+    }
+}
+
+pub(super) fn show_entry(id: &LockboxId, entry: &Entry, now: crate::clock::Now) -> pb::CachedKey {
+    let expiry = match entry.expiry() {
+        Expiry::Sliding => pb::Expiry::Sliding,
+        Expiry::Absolute => pb::Expiry::Absolute,
+    };
+    pb::CachedKey {
+        lockbox_id: id.as_str().to_owned(),
+        path: entry.path.as_deref().unwrap_or_default().to_owned(),
+        create_time: Some(timestamp(entry.created())),
+        remaining: Some(duration(entry.remaining(now))),
+        hits: entry.hits().into(),
+        expiry: expiry.into(),
+    }
+}
+
+pub(super) fn show_wipe(wipe: &Wipe) -> pb::Wipe {
+    pb::Wipe {
+        time: Some(timestamp(wipe.at)),
+        why: wipe.why.to_owned(),
+        forgotten: u32::try_from(wipe.keys).unwrap_or(u32::MAX),
+    }
+}

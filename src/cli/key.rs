@@ -1,0 +1,427 @@
+//! `key …`: keys in the cache of this user.
+//!
+//! Owns how a key enters and leaves the CLI: by stdin and descriptors, never by
+//! the command line, a terminal or a file of its own. `put` and `get` start the
+//! agent when there is none; nothing else does.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use zeroize::Zeroizing;
+
+use super::args;
+use super::context::Context;
+use super::error::{CliError, exit};
+use super::output::protojson::to_json;
+use super::output::text::{Columns, fields, second};
+use super::output::{Format, note, protojson::duration_text};
+use crate::client::KeyCache;
+use crate::client::keycache::Keep;
+use crate::keycache::arena::MAX_KEY;
+use crate::proto::keycache as pb;
+
+mod agent;
+
+pub use agent::AGENT_ARGUMENT;
+
+/// Commands on keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Keep a key, read from stdin or a descriptor
+    Put(Put),
+    /// Write a key to a descriptor
+    Get(Get),
+    /// Forget the key of a lockbox
+    Forget(Forget),
+    /// List what is kept
+    #[command(visible_alias = "list")]
+    Sessions(Sessions),
+    /// Forget the key of a lockbox, by its id or path
+    Lock(Lock),
+    /// Forget all keys
+    LockAll(LockAll),
+    /// Show what the agent is and holds
+    Status(Status),
+    /// Forget all keys and end the agent
+    Stop(Stop),
+}
+
+/// The same as source 001 names it.
+#[derive(Debug, Subcommand)]
+pub enum VaultCommand {
+    /// List what is kept, or do something about it
+    Sessions(VaultSessions),
+}
+
+/// `vault sessions`, alone or with what to do.
+#[derive(Debug, Args)]
+pub struct VaultSessions {
+    #[command(subcommand)]
+    what: Option<VaultSessionsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum VaultSessionsCommand {
+    /// List what is kept
+    List(Sessions),
+    /// Forget the key of a lockbox, by its id or path
+    Lock(Lock),
+    /// Forget all keys
+    LockAll(LockAll),
+    /// Forget all keys and end the agent
+    Stop(Stop),
+}
+
+impl KeyCommand {
+    /// Runs it.
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        match self {
+            Self::Put(command) => command.run(context).await,
+            Self::Get(command) => command.run(context).await,
+            Self::Forget(command) => command.run(context).await,
+            Self::Sessions(command) => command.run(context).await,
+            Self::Lock(command) => command.run(context).await,
+            Self::LockAll(command) => command.run(context).await,
+            Self::Status(command) => command.run(context).await,
+            Self::Stop(command) => command.run(context).await,
+        }
+    }
+}
+
+impl VaultCommand {
+    /// Runs it.
+    pub async fn run(self, context: &Context) -> Result<(), CliError> {
+        let Self::Sessions(VaultSessions { what }) = self;
+        match what {
+            None => Sessions {}.run(context).await,
+            Some(VaultSessionsCommand::List(command)) => command.run(context).await,
+            Some(VaultSessionsCommand::Lock(command)) => command.run(context).await,
+            Some(VaultSessionsCommand::LockAll(command)) => command.run(context).await,
+            Some(VaultSessionsCommand::Stop(command)) => command.run(context).await,
+        }
+    }
+}
+
+/// A descriptor of the caller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Descriptor(u32);
+
+impl FromStr for Descriptor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = match text {
+            "-" => Ok(1),
+            _ => text.strip_prefix("fd:").unwrap_or("none").parse(),
+        };
+        let number = number.map_err(|_| "wants fd:N, an open descriptor, or - for stdout");
+        Ok(Self(number?))
+    }
+}
+
+impl Descriptor {
+    fn open(self, options: &mut OpenOptions) -> Result<File, CliError> {
+        let path = format!("/dev/fd/{}", self.0);
+        let opened = options.open(&path);
+        let file = opened.map_err(|error| CliError::reading(Path::new(&path), &error))?;
+        not_a_terminal(&file)?;
+        Ok(file)
+    }
+}
+
+fn not_a_terminal(stream: &impl io::IsTerminal) -> Result<(), CliError> {
+    if stream.is_terminal() {
+        let hint = "redirect it to a file, a pipe or a program";
+        return Err(CliError::usage(
+            "refusing to put a key through a terminal",
+            hint,
+        ));
+    }
+    Ok(())
+}
+
+/// Keep a key, read from stdin or a descriptor.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Starts the agent when there is none. What is read is the key, to the last byte.
+
+Examples:
+  head -c 32 /dev/urandom | episodectl key put vault-7
+  episodectl key put vault-7 --path ~/vault.lbox --ttl 1h --fd 3 3< key"
+)]
+pub struct Put {
+    /// The lockbox's id
+    lockbox_id: String,
+
+    /// Where the lockbox lies
+    #[arg(long, default_value = "", hide_default_value = true)]
+    path: String,
+
+    /// How long the key is kept, from now and from each use [default: 15m]
+    #[arg(long, value_name = "DURATION", value_parser = args::wire_duration)]
+    ttl: Option<prost_types::Duration>,
+
+    /// A use prolongs nothing
+    #[arg(long)]
+    absolute: bool,
+
+    /// How long it is kept at most, however it is used; 0s: without end [default: 8h]
+    #[arg(long, value_name = "DURATION", value_parser = args::wire_duration)]
+    max_lifetime: Option<prost_types::Duration>,
+
+    /// Read the key from this descriptor instead of stdin
+    #[arg(long, value_name = "N")]
+    fd: Option<u32>,
+}
+
+impl Put {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let key = if let Some(number) = self.fd {
+            read_key(Descriptor(number).open(OpenOptions::new().read(true))?)?
+        } else {
+            not_a_terminal(&io::stdin())?;
+            read_key(io::stdin().lock())?
+        };
+        let keep = Keep {
+            ttl: self.ttl,
+            absolute: self.absolute,
+            max_lifetime: self.max_lifetime,
+        };
+        let cache = agent::ensure(context).await?;
+        cache.put(&self.lockbox_id, &self.path, &key, keep).await?;
+        Ok(())
+    }
+}
+
+/// The whole of it, in memory that is wiped and never moved.
+fn read_key(from: impl Read) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    let mut key = Zeroizing::new(Vec::with_capacity(MAX_KEY + 64));
+    let read = from.take(MAX_KEY as u64 + 1).read_to_end(&mut key);
+    read.map_err(|error| CliError::reading(Path::new("the key"), &error))?;
+    if key.is_empty() || key.len() > MAX_KEY {
+        let message = "a key must be 1 to 65,536 bytes";
+        return Err(CliError::local(exit::DATA, "INVALID_ARGUMENT", message));
+    }
+    Ok(key)
+}
+
+/// Write a key to a descriptor.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Starts the agent when there is none. Ends with 66 when the key is not there.
+
+Examples:
+  episodectl key get vault-7 --out - | openssl dgst -sha256
+  episodectl key get vault-7 --out fd:3 3> >(unlock)"
+)]
+pub struct Get {
+    /// The lockbox's id
+    lockbox_id: String,
+
+    /// Where the key goes: fd:N, or - for stdout; never a terminal
+    #[arg(long, value_name = "fd:N|-")]
+    out: Descriptor,
+}
+
+impl Get {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let mut out = self.out.open(OpenOptions::new().append(true))?;
+        let cache = agent::ensure(context).await?;
+        let Some(key) = cache.get(&self.lockbox_id).await? else {
+            let message = format!("no key of {} is kept", self.lockbox_id);
+            return Err(CliError::local(exit::NO_INPUT, "NOT_FOUND", message)
+                .with_hint("keep it with `episodectl key put`"));
+        };
+        let written = out.write_all(&key).and_then(|()| out.flush());
+        written.map_err(|error| CliError::stdout(&error))
+    }
+}
+
+/// Forget the key of a lockbox.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  episodectl key forget vault-7")]
+pub struct Forget {
+    /// The lockbox's id
+    lockbox_id: String,
+}
+
+impl Forget {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let Some(cache) = running(context).await? else {
+            return Ok(());
+        };
+        told(cache.forget(&self.lockbox_id).await?);
+        Ok(())
+    }
+}
+
+/// Forget the key of a lockbox, by its id or path.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  episodectl key lock vault-7
+  episodectl key lock ~/vault.lbox")]
+pub struct Lock {
+    /// The lockbox's id, or where it lies
+    #[arg(value_name = "ID|PATH")]
+    lockbox: String,
+}
+
+impl Lock {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let Some(cache) = running(context).await? else {
+            return Ok(());
+        };
+        let by_id = cache.forget(&self.lockbox).await?;
+        told(by_id + cache.forget_path(&self.lockbox).await?);
+        Ok(())
+    }
+}
+
+/// Forget all keys.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  episodectl key lock-all")]
+pub struct LockAll {}
+
+impl LockAll {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let Some(cache) = running(context).await? else {
+            return Ok(());
+        };
+        told(cache.forget_all().await?);
+        Ok(())
+    }
+}
+
+fn told(forgotten: u32) {
+    note(match forgotten {
+        0 => "no such key was kept".to_owned(),
+        1 => "1 key forgotten".to_owned(),
+        many => format!("{many} keys forgotten"),
+    });
+}
+
+/// The agent, if one runs; says that there is none.
+async fn running(context: &Context) -> Result<Option<KeyCache>, CliError> {
+    let cache = agent::find(context).await?;
+    if cache.is_none() {
+        note("no agent runs: no key is kept");
+    }
+    Ok(cache)
+}
+
+/// List what is kept.
+#[derive(Debug, Args)]
+#[command(after_help = "Prolongs nothing, and starts no agent.
+
+Example:
+  episodectl key sessions --format json")]
+pub struct Sessions {}
+
+impl Sessions {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let keys = match running(context).await? {
+            Some(cache) => cache.list().await?,
+            None => Vec::new(),
+        };
+        let mut printer = context.printer();
+        match context.format {
+            Format::Table => {
+                let mut table = Columns::new(&["LOCKBOX", "PATH", "REMAINING", "USES"]);
+                for key in &keys {
+                    table.row(row(key));
+                }
+                printer.text(&table.take())?;
+            }
+            Format::Json => {
+                let next_page_token = String::new();
+                printer.json(&to_json(&pb::ListKeysResponse {
+                    keys,
+                    next_page_token,
+                }))?;
+            }
+            Format::Jsonl => {
+                for key in &keys {
+                    printer.json(&to_json(key))?;
+                }
+            }
+        }
+        printer.flush()
+    }
+}
+
+fn row(key: &pb::CachedKey) -> Vec<String> {
+    let remaining = key.remaining.as_ref().map(whole_seconds);
+    vec![
+        key.lockbox_id.clone(),
+        key.path.clone(),
+        remaining.as_ref().map(duration_text).unwrap_or_default(),
+        key.hits.to_string(),
+    ]
+}
+
+fn whole_seconds(duration: &prost_types::Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        nanos: 0,
+        ..*duration
+    }
+}
+
+/// Show what the agent is and holds.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  episodectl key status")]
+pub struct Status {}
+
+impl Status {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let Some(cache) = agent::find(context).await? else {
+            return Err(agent::none(context)?);
+        };
+        let status = cache.status().await?;
+        let mut printer = context.printer();
+        printer.answer(&status, table)?;
+        printer.flush()
+    }
+}
+
+fn table(status: &pb::StatusResponse) -> String {
+    let text = |duration: &Option<prost_types::Duration>| {
+        let whole = duration.as_ref().map(whole_seconds);
+        whole.as_ref().map(duration_text)
+    };
+    let wipe = status.last_wipe.as_ref().map(|wipe| {
+        let when = second(wipe.time.as_ref());
+        format!("{when}, {} keys: {}", wipe.forgotten, wipe.why)
+    });
+    fields(&[
+        ("Version", status.version.clone()),
+        ("Pid", status.pid.to_string()),
+        ("Running for", text(&status.uptime).unwrap_or_default()),
+        ("Keys", status.entries.to_string()),
+        ("Locked bytes", status.locked_bytes.to_string()),
+        ("Memory", status.memory.clone()),
+        ("Activities", status.activities.to_string()),
+        ("Last wipe", wipe.unwrap_or_else(|| "none".to_owned())),
+        (
+            "Ends when idle for",
+            text(&status.idle_exit).unwrap_or_else(|| "never".to_owned()),
+        ),
+    ])
+}
+
+/// Forget all keys and end the agent.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  episodectl key stop")]
+pub struct Stop {}
+
+impl Stop {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let Some(cache) = running(context).await? else {
+            return Ok(());
+        };
+        cache.stop().await?;
+        agent::wait_until_gone(context).await
+    }
+}

@@ -1,0 +1,368 @@
+//! `episodectl key`: the agent as a command finds, starts and ends it.
+
+use std::io::Write as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::Instant;
+
+use super::scan::{self, Found, Needle};
+use super::{HANG, chmod, unique, until};
+use crate::harness::{Dirs, EPISODECTL, need_root};
+
+/// Where a user's agent would be; ends it, if a command started one.
+struct Home(Dirs);
+
+impl Home {
+    fn new() -> Self {
+        let home = Self(Dirs::new());
+        std::fs::create_dir_all(home.directory().parent().unwrap()).unwrap();
+        chmod(home.directory().parent().unwrap(), 0o700);
+        home
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.0.root().join("run/lockbox")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory().join("agent.sock")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.0.root().join("state/lockbox/agent.log")
+    }
+
+    fn is_running(&self) -> bool {
+        UnixStream::connect(self.socket()).is_ok()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(EPISODECTL);
+        command
+            .env_clear()
+            .env("XDG_RUNTIME_DIR", self.0.root().join("run"))
+            .env("XDG_STATE_HOME", self.0.root().join("state"))
+            .env("XDG_CONFIG_HOME", self.0.root().join("config"))
+            .args(args)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("the program starts")
+    }
+
+    /// Runs it to its end, which must be exit 0; its stdout.
+    #[track_caller]
+    fn ok(&self, args: &[&str]) -> Vec<u8> {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        output.stdout
+    }
+
+    /// Runs it with that on its stdin.
+    fn fed(&self, args: &[&str], input: &[u8]) -> Output {
+        let mut command = self.command(args);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        // It may end without reading.
+        let _ = stdin.write_all(input);
+        drop(stdin);
+        child.wait_with_output().expect("it ends")
+    }
+
+    #[track_caller]
+    fn put(&self, id: &str, key: &[u8]) {
+        let output = self.fed(&["key", "put", id], key);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!((&*output.stdout, &*output.stderr), (&b""[..], &b""[..]));
+    }
+
+    fn json(&self, args: &[&str]) -> serde_json::Value {
+        let text = self.ok(&[&["--format", "json"], args].concat());
+        serde_json::from_slice(&text).expect("it is JSON")
+    }
+
+    fn pid(&self) -> u32 {
+        let pid = self.json(&["key", "status"])["pid"].as_u64();
+        u32::try_from(pid.expect("it has one")).unwrap()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = self.run(&["key", "stop"]);
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_cold_get_starts_the_agent_and_misses() {
+    let home = Home::new();
+    let output = home.run(&["key", "get", "id", "--out", "-"]);
+    assert_eq!(output.status.code(), Some(66), "{output:?}");
+    assert!(said(&output).contains("no key of id is kept"), "{output:?}");
+    assert_eq!(output.stdout, b"");
+    assert!(home.is_running());
+}
+
+#[test]
+fn a_key_outlives_the_command_that_put_it() {
+    let home = Home::new();
+    let key = unique(200);
+    home.put("id", &key);
+    assert_eq!(home.ok(&["key", "get", "id", "--out", "-"]), key);
+    let out = home.0.root().join("out");
+    let shell = format!(
+        "exec {EPISODECTL} key get id --out fd:3 3>>{}",
+        out.display()
+    );
+    let mut command = Command::new("sh");
+    let found = home.command(&[]);
+    let env = found.get_envs().map(|(name, value)| (name, value.unwrap()));
+    let status = command.env_clear().envs(env).args(["-c", &shell]).status();
+    assert_eq!(status.unwrap().code(), Some(0));
+    assert_eq!(std::fs::read(&out).unwrap(), key);
+    let input = home.0.root().join("in");
+    std::fs::write(&input, b"another").unwrap();
+    let shell = format!("exec {EPISODECTL} key put id --fd 3 3<{}", input.display());
+    let found = home.command(&[]);
+    let env = found.get_envs().map(|(name, value)| (name, value.unwrap()));
+    let mut command = Command::new("sh");
+    let status = command.env_clear().envs(env).args(["-c", &shell]).status();
+    assert_eq!(status.unwrap().code(), Some(0));
+    assert_eq!(home.ok(&["key", "get", "id", "--out", "-"]), b"another");
+}
+
+#[test]
+fn reading_and_stopping_start_no_agent() {
+    let home = Home::new();
+    for args in [
+        &["key", "sessions"][..],
+        &["key", "list"],
+        &["key", "lock", "id"],
+        &["key", "forget", "id"],
+        &["key", "lock-all"],
+        &["key", "stop"],
+        &["vault", "sessions"],
+        &["vault", "sessions", "lock", "id"],
+        &["vault", "sessions", "lock-all"],
+        &["vault", "sessions", "stop"],
+    ] {
+        let output = home.run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        assert!(
+            said(&output).contains("no agent runs"),
+            "{args:?}: {output:?}"
+        );
+    }
+    assert_eq!(
+        home.json(&["key", "sessions"])["keys"],
+        serde_json::Value::Null
+    );
+    let status = home.run(&["key", "status"]);
+    assert_eq!(status.status.code(), Some(69), "{status:?}");
+    assert!(said(&status).contains("no agent at"), "{status:?}");
+    assert!(!home.directory().exists() && !home.log().exists());
+}
+
+#[test]
+fn many_that_come_at_once_start_one_agent() {
+    const MANY: usize = 40;
+    let home = Home::new();
+    let start = || {
+        let mut command = home.command(&["key", "get", "id", "--out", "-"]);
+        let command = command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().expect("it starts")
+    };
+    let children: Vec<_> = (0..MANY).map(|_| start()).collect();
+    for child in children {
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(66), "{output:?}");
+    }
+    let log = std::fs::read_to_string(home.log()).unwrap();
+    assert_eq!(log.matches(" serving ").count(), 1, "{log}");
+}
+
+#[test]
+fn sessions_are_listed_and_locked_by_id_and_path() {
+    let home = Home::new();
+    for (id, path) in [("a", "/x/a"), ("b", "/x/b"), ("c", "/x/c"), ("d", "")] {
+        let output = home.fed(&["key", "put", id, "--path", path, "--ttl", "1h"], b"key");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    let table = String::from_utf8(home.ok(&["key", "sessions"])).unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|row| row.split_whitespace().collect())
+        .collect();
+    assert_eq!(rows[0], ["LOCKBOX", "PATH", "REMAINING", "USES"]);
+    assert_eq!(rows[1][..2], ["a", "/x/a"]);
+    assert_eq!(rows[1][3], "0");
+    assert_eq!(rows.len(), 5);
+    home.ok(&["key", "lock", "a"]);
+    home.ok(&["vault", "sessions", "lock", "/x/b"]);
+    let left = home.json(&["vault", "sessions"]);
+    let ids: Vec<_> = left["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|key| &key["lockboxId"])
+        .collect();
+    assert_eq!(ids, ["c", "d"]);
+    let lines = home.ok(&["--format", "jsonl", "key", "sessions"]);
+    assert_eq!(lines.split(|byte| *byte == b'\n').count(), 3);
+    let output = home.run(&["key", "lock-all"]);
+    assert_eq!(said(&output), "episodectl: 2 keys forgotten\n");
+    assert_eq!(
+        home.json(&["key", "status"])["entries"],
+        serde_json::Value::Null
+    );
+    let pid = home.pid();
+    home.ok(&["key", "stop"]);
+    assert!(!home.socket().exists());
+    let gone = || !PathBuf::from(format!("/proc/{pid}/exe")).exists();
+    until("it has ended", HANG, gone);
+}
+
+#[test]
+fn what_is_no_key_is_refused_before_an_agent_is_started() {
+    let (home, long) = (Home::new(), vec![1; 65_537]);
+    for (args, input, code) in [
+        (&["key", "put", "id"][..], &[][..], 65),
+        (&["key", "put", "id"], &long, 65),
+        (&["key", "put", "id", "--ttl", "soon"], b"key", 64),
+        (&["key", "put", "id", "--fd", "77"], b"key", 66),
+        (&["key", "put", "id", "thekey"], b"", 64),
+        (&["key", "get", "id"], b"", 64),
+        (&["key", "get", "id", "--out", "file"], b"", 64),
+        (&["key", "get", "id", "--out", "fd:77"], b"", 66),
+    ] {
+        let output = home.fed(args, input);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+    }
+    assert!(!home.is_running());
+    let output = home.fed(&["key", "put", "", "--ttl", "0s"], b"key");
+    assert_eq!(output.status.code(), Some(65), "{output:?}");
+    let output = home.fed(&["key", "put", "id", "--ttl", "0s"], b"key");
+    assert!(said(&output).contains("INVALID_TTL"), "{output:?}");
+}
+
+#[test]
+fn a_terminal_neither_gives_nor_gets_a_key() {
+    let home = Home::new();
+    for (args, how) in [
+        ("key put id", "</dev/tty"),
+        ("key get id --out -", ">/dev/tty"),
+        ("key get id --out fd:3", "3>/dev/tty"),
+        ("key put id --fd 3", "3</dev/tty"),
+    ] {
+        let found = home.command(&[]);
+        let env = found.get_envs().map(|(name, value)| (name, value.unwrap()));
+        let line = format!("{EPISODECTL} {args} {how}");
+        let output = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .env_clear()
+            .envs(env)
+            .env("PATH", "/usr/bin:/bin")
+            .stdin(Stdio::null())
+            .output()
+            .expect("script is part of every Debian");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            said.contains("refusing to put a key through a terminal"),
+            "{line}: {said}"
+        );
+        assert_eq!(output.status.code(), Some(64), "{line}");
+    }
+    assert!(!home.is_running());
+}
+
+#[test]
+fn an_agent_that_cannot_start_says_why_and_one_that_hangs_is_given_up() {
+    let home = Home::new();
+    std::fs::create_dir(home.directory()).unwrap();
+    chmod(&home.directory(), 0o755);
+    let output = home.fed(&["key", "put", "id"], b"key");
+    assert_eq!(output.status.code(), Some(69), "{output:?}");
+    let message = said(&output);
+    assert!(
+        message.contains("the agent ended with") && message.contains("755"),
+        "{message}"
+    );
+    assert!(message.contains("agent.log"), "{message}");
+    chmod(&home.directory(), 0o700);
+
+    home.put("id", b"key");
+    let agent = Pid::from_raw(i32::try_from(home.pid()).unwrap()).unwrap();
+    kill_process(agent, Signal::STOP).unwrap();
+    let began = Instant::now();
+    let output = home.run(&["key", "get", "id", "--out", "-"]);
+    let took = began.elapsed();
+    kill_process(agent, Signal::CONT).unwrap();
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    assert!(said(&output).contains("no answer from"), "{output:?}");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert_eq!(home.ok(&["key", "get", "id", "--out", "-"]), b"key");
+}
+
+#[test]
+fn an_agent_of_another_user_is_sent_nothing() {
+    if !need_root() {
+        return;
+    }
+    let home = Home::new();
+    std::fs::create_dir(home.directory()).unwrap();
+    chmod(&home.directory(), 0o777);
+    for parent in home.directory().ancestors().skip(1).take(2) {
+        chmod(parent, 0o755);
+    }
+    let socket = home.socket();
+    let listener = super::as_stranger(move || UnixListener::bind(socket).unwrap());
+    let output = home.fed(&["key", "put", "id"], b"key");
+    assert_eq!(output.status.code(), Some(77), "{output:?}");
+    assert!(said(&output).contains("PEER_MISMATCH"), "{output:?}");
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut sent = Vec::new();
+    std::io::Read::read_to_end(&mut stream, &mut sent).unwrap();
+    assert_eq!(sent, b"", "not even a greeting");
+}
+
+#[test]
+fn a_key_is_in_no_file_and_on_no_command_line() {
+    if !need_root() {
+        return;
+    }
+    let home = Home::new();
+    let key = unique(48);
+    let needle = Needle::new(&key);
+    home.put("id", &key);
+    assert_eq!(home.ok(&["key", "get", "id", "--out", "-"]), key);
+    let scan = scan::memory(home.pid(), &needle);
+    assert!(scan.found.raw <= 1, "{scan:?}");
+    assert_eq!(scan::files(home.0.root(), &needle), Found::NOTHING);
+    let proc = std::fs::read_dir("/proc").unwrap();
+    for entry in proc.filter_map(Result::ok) {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        assert_eq!(needle.count(&line), Found::NOTHING);
+    }
+}
+
+#[test]
+fn help_does_not_show_what_scripts_and_the_agent_are_called_with() {
+    let home = Home::new();
+    let help = String::from_utf8(home.ok(&["--help"])).unwrap();
+    assert!(help.contains("  key "), "{help}");
+    assert!(
+        !help.contains("vault") && !help.contains("__agent"),
+        "{help}"
+    );
+}
