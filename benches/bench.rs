@@ -2,8 +2,8 @@
 //!
 //! Prints a table and writes `target/bench.json`. `--quick` takes 100,000 where
 //! the figures speak of 1,000,000 sessions, and says so; `--only NAME` measures one
-//! of the sections `lookup`, `register`, `batch`, `million`, `watch`, `firewall` and
-//! `files`.
+//! of the sections `lookup`, `register`, `batch`, `million`, `watch`, `firewall`,
+//! `files` and `keys`.
 //!
 //! # Method
 //!
@@ -54,6 +54,13 @@
 //!   hash the file in one process, and a bare server that answers with as many bytes
 //!   from memory. All are in the page cache.
 //!
+//! - The key cache's first call is that of a client that connects, agrees and gets;
+//!   its floor is a call over an open connection. LBX2 stands beside a server that
+//!   reads and writes as many bytes, one blocking thread for each connection; both
+//!   servers have one processor and the client another. Keys
+//!   have 32 bytes; memory is that of mlock, because what memfd_secret holds is not
+//!   in VmRSS. A cold start is `episodectl key put` from its start to its end.
+//!
 //! A goal that is not met is reported as not met; the run does not fail.
 
 mod bench {
@@ -64,6 +71,7 @@ mod bench {
     pub mod files;
     pub mod firewall;
     pub mod home;
+    pub mod keys;
     pub mod load;
     pub mod lookup;
     pub mod machine;
@@ -80,7 +88,7 @@ mod bench {
 use std::{path::Path, process::ExitCode};
 
 use bench::{
-    child, echo, files, firewall, home, lookup,
+    child, echo, files, firewall, home, keys, lookup,
     machine::Machine,
     million, register,
     report::{self, Figure},
@@ -89,8 +97,8 @@ use bench::{
 
 const USAGE: &str = "usage: cargo bench --bench bench -- [--quick] [--only SECTION]";
 
-const SECTIONS: [&str; 7] = [
-    "lookup", "register", "batch", "million", "watch", "firewall", "files",
+const SECTIONS: [&str; 8] = [
+    "lookup", "register", "batch", "million", "watch", "firewall", "files", "keys",
 ];
 
 fn main() -> ExitCode {
@@ -105,6 +113,13 @@ fn main() -> ExitCode {
         && first == echo::ARGUMENT
     {
         echo::serve(Path::new(socket), Path::new(state));
+        return ExitCode::SUCCESS;
+    }
+    if let [first, socket, request, answer] = arguments.as_slice()
+        && first == keys::ARGUMENT
+    {
+        let number = |text: &String| text.parse().expect("it is a number of bytes");
+        keys::serve(Path::new(socket), number(request), number(answer));
         return ExitCode::SUCCESS;
     }
     let Some(options) = Options::parse(&arguments) else {
@@ -183,7 +198,8 @@ fn run(options: &Options) -> Vec<Figure> {
             "million" => million::figures(options.sessions()),
             "watch" => watch::figures(),
             "firewall" => firewall::figures(options.sessions()),
-            _ => files::figures(),
+            "files" => files::figures(),
+            _ => keys::figures(),
         });
     }
     figures

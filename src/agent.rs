@@ -11,6 +11,7 @@
 
 pub mod activity;
 pub mod args;
+pub mod check;
 pub mod config;
 mod connection;
 mod frame;

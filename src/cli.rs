@@ -33,7 +33,7 @@ mod why;
 
 use context::Context;
 use error::{CliError, exit};
-pub use key::AGENT_ARGUMENT;
+pub use key::{AGENT_ARGUMENT, AGENT_CHECK_ARGUMENT};
 use output::Format;
 
 use crate::paths::Env;

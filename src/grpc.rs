@@ -11,7 +11,7 @@ pub mod answer;
 mod authorised;
 pub mod caller;
 pub(crate) mod convert;
-mod direct;
+pub(crate) mod direct;
 pub mod dispatch;
 pub mod firewall;
 mod outbox;

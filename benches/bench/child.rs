@@ -19,8 +19,18 @@ pub const ARGUMENT: &str = "--become";
 /// Starts a program with an empty environment. Must be called on the main thread,
 /// whose end the kernel takes for the parent's.
 pub fn spawn<A: Into<OsString>>(program: &Path, arguments: impl IntoIterator<Item = A>) -> Child {
+    spawn_in(program, arguments, [] as [(&str, OsString); 0])
+}
+
+/// The same with this environment.
+pub fn spawn_in<A: Into<OsString>>(
+    program: &Path,
+    arguments: impl IntoIterator<Item = A>,
+    environment: impl IntoIterator<Item = (&'static str, OsString)>,
+) -> Child {
     Command::new(itself())
         .env_clear()
+        .envs(environment)
         .arg(ARGUMENT)
         .arg(program)
         .args(arguments.into_iter().map(Into::into))

@@ -99,12 +99,17 @@ impl Daemon {
 
     /// Memory of the process that is in use, in bytes.
     pub fn resident(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(path).expect("the daemon runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok());
-        number.expect("the kernel tells VmRSS") * 1024
+        resident(self.child.id())
     }
+}
+
+/// Memory of a process that is in use, in bytes.
+pub fn resident(pid: u32) -> u64 {
+    let path = format!("/proc/{pid}/status");
+    let status = std::fs::read_to_string(path).expect("the process runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok());
+    number.expect("the kernel tells VmRSS") * 1024
 }
 
 impl Drop for Daemon {

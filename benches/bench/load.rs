@@ -43,6 +43,8 @@ pub struct Target {
     pub body: Body,
     /// Each loop uses one of them; none: calls carry no handle.
     pub handles: Arc<[Authorization]>,
+    /// The call that each connection begins with, if there is one.
+    pub opening: Option<(&'static str, Bytes)>,
 }
 
 impl Target {
@@ -57,11 +59,21 @@ impl Target {
             path,
             body: Arc::new(body),
             handles: Arc::new([]),
+            opening: None,
         }
     }
 
     async fn caller(&self) -> Caller {
-        Caller::new(raw::connect(&self.socket).await, self.path)
+        let channel = raw::connect(&self.socket).await;
+        if let Some((path, body)) = &self.opening {
+            let opened = Caller::new(channel.clone(), path);
+            opened
+                .clone()
+                .call(body.clone(), None)
+                .await
+                .expect("it opens");
+        }
+        Caller::new(channel, self.path)
     }
 
     /// The answer to one call.
@@ -90,6 +102,11 @@ impl Target {
     /// Calls a second, with sixteen in flight on each of eight connections. The
     /// client takes as many threads as it likes.
     pub fn throughput(&self, window: Duration) -> f64 {
+        self.throughput_of(CONNECTIONS, IN_FLIGHT, window)
+    }
+
+    /// The same with so many connections, and so many in flight on each.
+    pub fn throughput_of(&self, connections: usize, in_flight: usize, window: Duration) -> f64 {
         let runtime = Runtime::new().expect("a runtime starts");
         runtime.block_on(async {
             let (answered, over) = (
@@ -97,10 +114,10 @@ impl Target {
                 Arc::new(AtomicBool::new(false)),
             );
             let mut loops = tokio::task::JoinSet::new();
-            for connection in 0..CONNECTIONS {
+            for connection in 0..connections {
                 let caller = self.caller().await;
-                for stream in 0..IN_FLIGHT {
-                    let number = connection * IN_FLIGHT + stream;
+                for stream in 0..in_flight {
+                    let number = connection * in_flight + stream;
                     let one = Loop {
                         caller: caller.clone(),
                         body: Arc::clone(&self.body),

@@ -40,8 +40,8 @@ const HTTP2: &[u8; MAGIC.len()] = b"PRI ";
 
 /// Why a connection ends early.
 enum End {
-    /// It speaks HTTP/2.
-    Other,
+    /// It speaks HTTP/2, and has begun with this.
+    Other(Vec<u8>),
     /// The client went away, or was too slow.
     Gone,
     /// It is told.
@@ -85,7 +85,7 @@ pub(super) async fn serve(
     let ended = converse(&mut stream, pid, keeper).await;
     match ended {
         Ok(()) | Err(End::Gone) => None,
-        Err(End::Other) => Some((stream, HTTP2.to_vec())),
+        Err(End::Other(begun)) => Some((stream, begun)),
         Err(End::Told(error)) => {
             tell(stream, pid, &error).await;
             None
@@ -114,11 +114,19 @@ async fn tell(mut stream: UnixStream, pid: i32, error: &FrameError) {
 }
 
 async fn converse(stream: &mut UnixStream, pid: i32, keeper: &Arc<Keeper>) -> Result<(), End> {
-    let mut first = [0; 1];
+    let mut header = [0; HEADER];
     let mut is_first = true;
-    while stream.read(&mut first).await? > 0 {
+    loop {
+        let read = stream.read(&mut header).await?;
+        if read == 0 {
+            return Ok(());
+        }
         let may_be_other = std::mem::replace(&mut is_first, false);
-        let request = timeout(FRAME_DEADLINE, take(stream, first[0], may_be_other, keeper)).await;
+        let request = timeout(
+            FRAME_DEADLINE,
+            take(stream, header, read, may_be_other, keeper),
+        )
+        .await;
         let request = request.map_err(|_| End::Gone)??;
         keeper.touch();
         let answer = match request {
@@ -154,7 +162,6 @@ async fn converse(stream: &mut UnixStream, pid: i32, keeper: &Arc<Keeper>) -> Re
         };
         stream.write_all(&answer).await?;
     }
-    Ok(())
 }
 
 fn list(keeper: &Keeper) -> Vec<u8> {
@@ -169,21 +176,24 @@ fn list(keeper: &Keeper) -> Vec<u8> {
     answer
 }
 
-/// Takes one request; a put is done at once, and none of it is left.
+/// Takes one request, of whose header that much was read; a put is done at once, and
+/// none of it is left.
 async fn take(
     stream: &mut UnixStream,
-    first: u8,
+    mut header: [u8; HEADER],
+    mut read: usize,
     may_be_other: bool,
     keeper: &Arc<Keeper>,
 ) -> Result<Option<Request>, End> {
-    let mut header = [0; HEADER];
-    header[0] = first;
-    stream.read_exact(&mut header[1..MAGIC.len()]).await?;
-    if may_be_other && header.starts_with(HTTP2) {
-        return Err(End::Other);
+    if read < MAGIC.len() {
+        stream.read_exact(&mut header[read..MAGIC.len()]).await?;
+        read = MAGIC.len();
     }
-    if header[..MAGIC.len()] == *MAGIC {
-        stream.read_exact(&mut header[MAGIC.len()..]).await?;
+    if may_be_other && header.starts_with(HTTP2) {
+        return Err(End::Other(header[..read].to_vec()));
+    }
+    if header.starts_with(MAGIC) {
+        stream.read_exact(&mut header[read..]).await?;
     }
     let header = Header::parse(&header)?;
     if header.kind == PUT {

@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
-use episoded::cli::AGENT_ARGUMENT;
+use episoded::{agent, cli};
 
 fn main() -> ExitCode {
-    let mut args = std::env::args_os();
+    let first = std::env::args_os().nth(1);
     // Before any other argument is looked at.
-    if args.nth(1).is_some_and(|first| first == AGENT_ARGUMENT) {
-        return episoded::agent::run::run();
+    match first.as_ref().and_then(|first| first.to_str()) {
+        Some(cli::AGENT_ARGUMENT) => agent::run::run(),
+        Some(cli::AGENT_CHECK_ARGUMENT) => agent::check::run(),
+        _ => cli::main(std::env::args_os()),
     }
-    episoded::cli::main(std::env::args_os())
 }

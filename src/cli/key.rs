@@ -25,7 +25,7 @@ use crate::proto::keycache as pb;
 
 mod agent;
 
-pub use agent::AGENT_ARGUMENT;
+pub use agent::{AGENT_ARGUMENT, AGENT_CHECK_ARGUMENT};
 
 /// Commands on keys.
 #[derive(Debug, Subcommand)]

@@ -22,7 +22,6 @@ use crate::reason::Reason;
 
 use super::{
     answer::MAX_ANSWER,
-    caller::Caller,
     dispatch::reason_for,
     status::{Refusal, internal},
 };
@@ -31,17 +30,18 @@ use super::{
 const HEAD: usize = 5;
 
 /// Answers a call with what `handle` makes of its message, which has at most
-/// `max_request` bytes.
-pub(super) async fn unary<Q, A>(
+/// `max_request` bytes, and of its caller, as the dispatcher put it there.
+pub(crate) async fn unary<Q, A, C>(
     max_request: usize,
     mut request: Request<impl HttpBody<Data = Bytes, Error: Into<tonic::codegen::StdError>>>,
-    handle: impl AsyncFnOnce(Q, Caller) -> Result<A, Refusal>,
+    handle: impl AsyncFnOnce(Q, C) -> Result<A, Refusal>,
 ) -> Response<Body>
 where
     Q: Message + Default,
     A: Message,
+    C: Clone + Send + Sync + 'static,
 {
-    let caller = request.extensions_mut().remove::<Caller>();
+    let caller = request.extensions_mut().remove::<C>();
     let answered = async {
         let caller = caller.ok_or_else(internal)?;
         let message = read(max_request, request).await?;

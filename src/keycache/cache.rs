@@ -26,7 +26,8 @@ pub const MAX_NAMES: usize = 16 * 1024 * 1024;
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Cache {
-    entries: BTreeMap<LockboxId, Entry>,
+    /// Boxed: the tree's nodes are half empty.
+    entries: BTreeMap<LockboxId, Box<Entry>>,
     /// No entry ends before this, on the boot clock.
     earliest: u64,
     wipes: u64,
@@ -68,7 +69,7 @@ impl Cache {
             self.earliest.min(entry.deadline())
         };
         self.names += names;
-        self.entries.insert(id, entry);
+        self.entries.insert(id, Box::new(entry));
         Ok(())
     }
 
@@ -89,7 +90,7 @@ impl Cache {
             return None;
         }
         entry.hit(now);
-        self.entries.get(id)
+        self.entries.get(id).map(|entry| &**entry)
     }
 
     /// The same entry again, if it is still there; prolongs nothing.
@@ -129,7 +130,7 @@ impl Cache {
             return 0;
         }
         let ended = self.keep(|entry| !entry.is_over(now));
-        let deadlines = self.entries.values().map(Entry::deadline);
+        let deadlines = self.entries.values().map(|entry| entry.deadline());
         self.earliest = deadlines.min().unwrap_or(0);
         let count = ended.len();
         self.expired.extend(ended);
@@ -164,6 +165,7 @@ impl Cache {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.entries
             .range((from, Bound::Unbounded))
+            .map(|(id, entry)| (id, &**entry))
             .filter(move |(_, entry)| !entry.is_over(now))
     }
 

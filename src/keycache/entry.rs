@@ -76,7 +76,8 @@ pub struct Entry {
     created: u64,
     hits: u32,
     key: Secret,
-    keep: Keep,
+    expiry: Expiry,
+    ttl: u64,
     /// On the boot clock, which counts while the machine sleeps.
     deadline: u64,
     last: u64,
@@ -101,7 +102,8 @@ impl Entry {
             created: now.wall,
             hits: 0,
             key,
-            keep,
+            expiry: keep.expiry,
+            ttl: keep.ttl,
             deadline: end(keep.ttl)?.min(last),
             last,
         })
@@ -129,7 +131,7 @@ impl Entry {
 
     /// What a hit does.
     pub fn expiry(&self) -> Expiry {
-        self.keep.expiry
+        self.expiry
     }
 
     /// Milliseconds until its time comes, if nobody asks for it.
@@ -148,8 +150,8 @@ impl Entry {
 
     pub(super) fn hit(&mut self, now: Now) {
         self.hits = self.hits.saturating_add(1);
-        if self.keep.expiry == Expiry::Sliding {
-            self.deadline = now.boot.saturating_add(self.keep.ttl).min(self.last);
+        if self.expiry == Expiry::Sliding {
+            self.deadline = now.boot.saturating_add(self.ttl).min(self.last);
         }
     }
 }

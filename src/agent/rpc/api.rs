@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tonic::{Request, Response, Status};
+use hyper::body::Incoming;
+use tonic::{Request, Response, Status, body::Body};
 
 use super::{
     Begun,
@@ -18,6 +19,7 @@ use crate::{
     },
     grpc::{
         convert::request::duration,
+        direct,
         status::{Refusal, Violations, busy, internal},
     },
     keycache::{
@@ -39,6 +41,18 @@ pub(super) struct Api {
     pub(super) idle_exit: Option<Duration>,
     /// The process at the other end.
     pub(super) pid: i32,
+}
+
+/// Serves `GetKey`.
+pub(super) async fn get(
+    api: &Api,
+    max_request: usize,
+    request: http::Request<Incoming>,
+) -> http::Response<Body> {
+    direct::unary(max_request, request, async |request, _: Begun| {
+        api.get(&request)
+    })
+    .await
 }
 
 impl Api {

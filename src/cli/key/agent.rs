@@ -18,6 +18,9 @@ use crate::paths::{AGENT_SOCKET, ensure_private_dir};
 /// What `episodectl` is called with to be the agent.
 pub const AGENT_ARGUMENT: &str = "__agent";
 
+/// What it is called with to say whether keys are safe there.
+pub const AGENT_CHECK_ARGUMENT: &str = "__agent_security_check";
+
 /// Names the agent's log file.
 const LOG_VAR: &str = "LOCKBOX_SESSION_AGENT_LOG";
 

@@ -366,3 +366,46 @@ fn help_does_not_show_what_scripts_and_the_agent_are_called_with() {
         "{help}"
     );
 }
+
+/// Before any argument or configuration is looked at.
+#[test]
+fn the_security_check_fails_where_others_can_come_in() {
+    let home = Home::new();
+    for owner in ["lockbox", "episoded"] {
+        let config = home.0.root().join("config").join(owner);
+        std::fs::create_dir_all(&config).unwrap();
+        std::fs::write(config.join("config.toml"), "][").unwrap();
+    }
+    let check = || {
+        let output = home.run(&["__agent_security_check", "--nonsense"]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        let words: Vec<String> = said
+            .lines()
+            .map(|line| line.split(": ").next().unwrap().to_owned())
+            .collect();
+        (output.status.code(), words)
+    };
+    let (ok, failed) = ("ok      ", "failed  ");
+    let is = |directory: &str, socket: &str| {
+        vec![
+            format!("{directory}directory"),
+            format!("{socket}socket"),
+            format!("{ok}memory"),
+        ]
+    };
+    assert_eq!(check(), (Some(0), is(ok, ok)), "nothing is there yet");
+    std::fs::create_dir(home.directory()).unwrap();
+    chmod(&home.directory(), 0o755);
+    assert_eq!(check(), (Some(1), is(failed, ok)));
+    chmod(&home.directory(), 0o700);
+    let listener = UnixListener::bind(home.socket()).unwrap();
+    chmod(&home.socket(), 0o666);
+    assert_eq!(check(), (Some(1), is(ok, failed)));
+    chmod(&home.socket(), 0o600);
+    assert_eq!(check(), (Some(0), is(ok, ok)));
+    drop(listener);
+    std::fs::remove_file(home.socket()).unwrap();
+    std::fs::write(home.socket(), "").unwrap();
+    assert_eq!(check(), (Some(1), is(ok, failed)));
+    std::fs::remove_file(home.socket()).unwrap();
+}

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::agent::{Agent, Place};
 use super::places::{inode, is_there, mode};
 use super::wire::Answer;
-use super::{HANG, PROMPT, as_stranger, chmod, until};
+use super::{HANG, PROMPT, STRANGER, as_stranger, chmod, until};
 use crate::harness::need_root;
 
 /// How soon it has ended after a stop.
@@ -182,5 +182,45 @@ fn another_user_is_closed_without_an_answer() {
         let closed = matches!(error, None | Some(ErrorKind::ConnectionReset));
         assert!(closed, "{error:?}");
     }
+    let said = agent.place().said();
+    assert!(said.contains("connection refused"), "{said}");
+    assert!(said.contains(&format!("uid={STRANGER}")), "{said}");
     assert_eq!(agent.client().get("id"), Answer::Key(b"key".to_vec()));
+}
+
+/// Inodes of the sockets that a process has open.
+fn sockets(pid: u32) -> Vec<String> {
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("root may look");
+    fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
+        .filter_map(|link| {
+            let inode = link.to_str()?.strip_prefix("socket:[")?;
+            Some(inode.trim_end_matches(']').to_owned())
+        })
+        .collect()
+}
+
+/// How many of them are sockets of the network.
+fn of_the_network(pid: u32) -> usize {
+    let sockets = sockets(pid);
+    assert!(!sockets.is_empty(), "it has sockets");
+    ["tcp", "tcp6", "udp", "udp6", "raw", "raw6"]
+        .map(|kind| std::fs::read_to_string(format!("/proc/net/{kind}")).unwrap_or_default())
+        .iter()
+        .flat_map(|table| table.lines().skip(1))
+        .filter_map(|line| line.split_whitespace().nth(9))
+        .filter(|inode| sockets.iter().any(|socket| socket == inode))
+        .count()
+}
+
+#[test]
+fn it_has_no_socket_of_the_network() {
+    if !need_root() {
+        return;
+    }
+    let agent = Agent::start();
+    agent.client().keep("id", b"key");
+    assert_eq!(of_the_network(agent.pid()), 0);
+    let before = of_the_network(std::process::id());
+    let _own = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("it is bound");
+    assert!(of_the_network(std::process::id()) > before, "the control");
 }

@@ -507,3 +507,35 @@ async fn the_first_bytes_of_a_connection_decide() {
     assert!(matches!(later.answer(), Answer::Error(_)), "only at first");
     assert_eq!(MAGIC.len(), 4);
 }
+
+#[tokio::test]
+async fn garbage_behind_the_preface_neither_hangs_nor_ends_it() {
+    let mut agent = Agent::start();
+    agent.client().keep("id", b"key");
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for round in 0..200 {
+        let mut client = agent.client();
+        let mut garbage = unique(1 + round * 3);
+        if round % 2 == 0 {
+            // A frame of a length that is there, of any kind.
+            let length = u32::try_from(garbage.len()).unwrap().to_be_bytes();
+            let head = [
+                length[1],
+                length[2],
+                length[3],
+                garbage[0] % 10,
+                garbage[0],
+                0,
+                0,
+                0,
+                1,
+            ];
+            garbage = [&head[..], &garbage].concat();
+        }
+        client.send(&[&preface[..], &garbage].concat());
+    }
+    assert!(agent.process().runs());
+    assert_eq!(agent.client().get("id"), Answer::Key(b"key".to_vec()));
+    let cache = cache(&agent).await;
+    assert_eq!(cache.get("id").await.unwrap().unwrap()[..], b"key"[..]);
+}
