@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -105,27 +106,43 @@ impl VaultCommand {
     }
 }
 
-/// A descriptor of the caller's.
+/// Where a key comes from or goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Descriptor(u32);
+enum Place {
+    /// Stdin, or stdout.
+    Standard,
+    /// A descriptor that the caller opened.
+    Descriptor(u32),
+}
 
-impl FromStr for Descriptor {
+impl FromStr for Place {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = match text {
-            "-" => Ok(1),
-            _ => text.strip_prefix("fd:").unwrap_or("none").parse(),
-        };
-        let number = number.map_err(|_| "wants fd:N, an open descriptor, or - for stdout");
-        Ok(Self(number?))
+        if text == "-" {
+            return Ok(Self::Standard);
+        }
+        let number = text.strip_prefix("fd:").and_then(|text| text.parse().ok());
+        number
+            .map(Self::Descriptor)
+            .ok_or_else(|| "wants fd:N, an open descriptor, or - for stdout".to_owned())
     }
 }
 
-impl Descriptor {
-    fn open(self, options: &mut OpenOptions) -> Result<File, CliError> {
-        let path = format!("/dev/fd/{}", self.0);
-        let opened = options.open(&path);
+impl Place {
+    /// Without the buffers of the standard streams, which would keep a copy.
+    fn open(self, standard: impl AsFd, options: &OpenOptions) -> Result<File, CliError> {
+        let (path, opened) = match self {
+            Self::Standard => {
+                let own = standard.as_fd().try_clone_to_owned();
+                ("the standard stream".to_owned(), own.map(File::from))
+            }
+            Self::Descriptor(number) => {
+                let path = format!("/dev/fd/{number}");
+                let opened = options.open(&path);
+                (path, opened)
+            }
+        };
         let file = opened.map_err(|error| CliError::reading(Path::new(&path), &error))?;
         not_a_terminal(&file)?;
         Ok(file)
@@ -179,12 +196,8 @@ pub struct Put {
 
 impl Put {
     async fn run(self, context: &Context) -> Result<(), CliError> {
-        let key = if let Some(number) = self.fd {
-            read_key(Descriptor(number).open(OpenOptions::new().read(true))?)?
-        } else {
-            not_a_terminal(&io::stdin())?;
-            read_key(io::stdin().lock())?
-        };
+        let from = self.fd.map_or(Place::Standard, Place::Descriptor);
+        let key = read_key(from.open(io::stdin(), OpenOptions::new().read(true))?)?;
         let keep = Keep {
             ttl: self.ttl,
             absolute: self.absolute,
@@ -223,12 +236,14 @@ pub struct Get {
 
     /// Where the key goes: fd:N, or - for stdout; never a terminal
     #[arg(long, value_name = "fd:N|-")]
-    out: Descriptor,
+    out: Place,
 }
 
 impl Get {
     async fn run(self, context: &Context) -> Result<(), CliError> {
-        let mut out = self.out.open(OpenOptions::new().append(true))?;
+        let mut out = self
+            .out
+            .open(io::stdout(), OpenOptions::new().append(true))?;
         let cache = agent::ensure(context).await?;
         let Some(key) = cache.get(&self.lockbox_id).await? else {
             let message = format!("no key of {} is kept", self.lockbox_id);

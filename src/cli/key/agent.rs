@@ -13,7 +13,9 @@ use tokio::time::{Instant, sleep};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, exit};
 use crate::client::{KeyCache, Origin};
-use crate::paths::{AGENT_SOCKET, ensure_private_dir};
+use crate::paths::{
+    AGENT_CONFIG_VAR, AGENT_DIR_VAR, AGENT_SOCKET, LOCKBOX_CONFIG_VAR, ensure_private_dir,
+};
 
 /// What `episodectl` is called with to be the agent.
 pub const AGENT_ARGUMENT: &str = "__agent";
@@ -23,6 +25,18 @@ pub const AGENT_CHECK_ARGUMENT: &str = "__agent_security_check";
 
 /// Names the agent's log file.
 const LOG_VAR: &str = "LOCKBOX_SESSION_AGENT_LOG";
+
+/// What an agent is told of its starter's environment, which may hold secrets.
+const KEPT: [&str; 8] = [
+    AGENT_DIR_VAR,
+    AGENT_CONFIG_VAR,
+    LOCKBOX_CONFIG_VAR,
+    "XDG_RUNTIME_DIR",
+    "XDG_CONFIG_HOME",
+    "XDG_STATE_HOME",
+    "HOME",
+    "TMPDIR",
+];
 
 /// An agent that does not answer by then is wedged.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -108,8 +122,13 @@ impl Agent {
         let before = std::fs::read(&log).map_or(0, |said| said.len());
         let program = std::env::current_exe()
             .map_err(|error| CliError::reading("/proc/self/exe".as_ref(), &error))?;
+        let kept = KEPT
+            .iter()
+            .filter_map(|name| Some((*name, context.env.var(name)?)));
         let child = Command::new(&program)
             .arg(AGENT_ARGUMENT)
+            .env_clear()
+            .envs(kept)
             .env(LOG_VAR, &log)
             .current_dir("/")
             .stdin(Stdio::null())

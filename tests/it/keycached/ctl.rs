@@ -1,6 +1,8 @@
 //! `episodectl key`: the agent as a command finds, starts and ends it.
 
+use std::ffi::OsString;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -344,10 +346,17 @@ fn a_key_is_in_no_file_and_on_no_command_line() {
     let home = Home::new();
     let key = unique(48);
     let needle = Needle::new(&key);
+    let handle = unique(32);
+    let in_environment = Needle::new(&handle);
+    let mut start = home.command(&["key", "get", "other", "--out", "-"]);
+    let start = start.env("EPISODE_HANDLE", OsString::from_vec(handle));
+    assert_eq!(start.output().unwrap().status.code(), Some(66));
     home.put("id", &key);
     assert_eq!(home.ok(&["key", "get", "id", "--out", "-"]), key);
     let scan = scan::memory(home.pid(), &needle);
     assert!(scan.found.raw <= 1, "{scan:?}");
+    let scan = scan::memory(home.pid(), &in_environment);
+    assert_eq!(scan.found, Found::NOTHING, "what its starter had: {scan:?}");
     assert_eq!(scan::files(home.0.root(), &needle), Found::NOTHING);
     let proc = std::fs::read_dir("/proc").unwrap();
     for entry in proc.filter_map(Result::ok) {
