@@ -65,7 +65,7 @@ struct Cli {
     )]
     format: Format,
 
-    /// The daemon's socket [env: EPISODED_SOCKET; with a handle first EPISODE_SOCKET]
+    /// The daemon's socket [env: EPISODED_SOCKET; with a handle first EPISODE_SOCKET]; of `key` the agent's
     #[arg(long, global = true, value_name = "PATH", help_heading = GLOBAL)]
     socket: Option<PathBuf>,
 

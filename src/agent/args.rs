@@ -11,7 +11,7 @@ pub const EXIT_BAD_CONFIG: u8 = 78;
 
 const AFTER_HELP: &str = "\
 Serves agent.sock in $LOCKBOX_SESSION_AGENT_DIR, else $XDG_RUNTIME_DIR/lockbox, else
-a private directory lockbox-UID under the temp directory. Speaks LBX2.
+a private directory lockbox-UID under the temp directory. Speaks gRPC and LBX2.
 
 Configuration: the table [agent] of $LOCKBOX_AGENT_CONFIG, else $LOCKBOX_CONFIG, else
 $XDG_CONFIG_HOME/lockbox/config.toml. Log: $LOCKBOX_SESSION_AGENT_LOG, else stderr.

@@ -1,7 +1,14 @@
 //! `episodectl __agent_security_check`: whether keys are safe where the agent is, or
 //! would be. Changes nothing, and reads no configuration.
 
-use std::{fmt::Display, fs, io, os::unix::fs::MetadataExt as _, path::Path, process::ExitCode};
+use std::{
+    fmt::Display,
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    process::ExitCode,
+};
 
 use rustix::process::geteuid;
 
@@ -29,14 +36,18 @@ pub fn run() -> ExitCode {
         ("socket", at(socket)),
         ("memory", lockable.map_err(text).and_then(memory)),
     ];
-    let mut code = SAFE;
+    let (mut code, mut out) = (SAFE, io::stdout());
     for (what, found) in found {
-        match found {
-            Ok(how) => println!("ok      {what}: {how}"),
+        let told = match found {
+            Ok(how) => writeln!(out, "ok      {what}: {how}"),
             Err(why) => {
-                println!("failed  {what}: {why}");
                 code = UNSAFE;
+                writeln!(out, "failed  {what}: {why}")
             }
+        };
+        // What cannot be told is not known to be safe.
+        if told.is_err() {
+            code = UNSAFE;
         }
     }
     ExitCode::from(code)

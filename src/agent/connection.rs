@@ -166,9 +166,7 @@ async fn converse(stream: &mut UnixStream, pid: i32, keeper: &Arc<Keeper>) -> Re
 
 fn list(keeper: &Keeper) -> Vec<u8> {
     let (cache, now) = keeper.cache();
-    let entries = cache
-        .list(None, now)
-        .map(|(id, entry)| (id, entry.path.as_deref()));
+    let entries = cache.list(None, now).map(|(id, entry)| (id, entry.path()));
     let (answer, all) = frame::list(entries);
     if !all {
         tracing::warn!(entries = cache.len(), "a list did not fit its message");

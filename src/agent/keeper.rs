@@ -120,7 +120,9 @@ impl Keeper {
             return Err(KeepError::Wiped);
         }
         let stored = Event::Stored(put.id.clone());
-        cache.put(put.id, put.key, put.path.as_deref(), put.keep, now)?;
+        let kept = cache.put(put.id, put.key, put.path.as_deref(), put.keep, now);
+        self.tell_expired(&mut cache);
+        kept?;
         self.tell(stored);
         Ok(())
     }
@@ -128,6 +130,7 @@ impl Keeper {
     /// Forgets a key; says whether it was there.
     pub(super) fn forget(&self, id: &LockboxId) -> bool {
         let mut cache = self.cache.lock();
+        self.tell_expired(&mut cache);
         let was_there = cache.forget(id);
         if was_there {
             self.tell(Event::Forgotten(id.clone()));
@@ -138,12 +141,24 @@ impl Keeper {
     /// Forgets all that lie at that path; says how many.
     pub(super) fn forget_path(&self, path: &str) -> usize {
         let mut cache = self.cache.lock();
+        self.tell_expired(&mut cache);
         let forgotten = cache.forget_path(path);
         let count = forgotten.len();
         for id in forgotten {
             self.tell(Event::Forgotten(id));
         }
         count
+    }
+
+    /// Tells what ended by itself before anything that comes after it.
+    fn tell_expired(&self, cache: &mut Cache) {
+        let expired = cache.take_expired();
+        if !expired.is_empty() {
+            debug!(keys = expired.len(), "keys expired");
+        }
+        for id in expired {
+            self.tell(Event::Expired(id));
+        }
     }
 
     /// Tells the watchers, in the order of what happens: the cache is held.
@@ -170,6 +185,7 @@ impl Keeper {
     /// Forgets all keys, those that are still arriving too.
     pub(super) fn wipe(&self, why: &'static str) -> usize {
         let mut cache = self.cache.lock();
+        self.tell_expired(&mut cache);
         let keys = cache.wipe();
         self.wipes.send_replace(cache.wipes());
         let at = self.clock.now().wall;
@@ -190,13 +206,7 @@ impl Keeper {
         self.activities.prune();
         let (mut cache, now) = self.cache();
         cache.prune(now);
-        let expired = cache.take_expired();
-        if !expired.is_empty() {
-            debug!(keys = expired.len(), "keys expired");
-        }
-        for id in expired {
-            self.tell(Event::Expired(id));
-        }
+        self.tell_expired(&mut cache);
     }
 
     /// Forgets everything and ends the process.

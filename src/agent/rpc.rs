@@ -28,7 +28,7 @@ use crate::{
     daemon::{connection::serve_calls, guard::Peer},
     grpc::{
         answer::AnswerBody,
-        dispatch::{give_reason, unknown_method},
+        dispatch::{discard, give_reason, unknown_method},
         status,
     },
     proto::{
@@ -140,7 +140,10 @@ impl Door {
                 Ok(mut reflection) => reflection.call(request).await,
                 Err(_) => Ok(refuse(status::internal())),
             },
-            _ => Ok(refuse(unknown_method())),
+            _ => {
+                discard(request.into_body()).await;
+                Ok(refuse(unknown_method()))
+            }
         };
         response
     }

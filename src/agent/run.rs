@@ -25,7 +25,7 @@ use crate::{
     config::UidSet,
     daemon::{
         guard::{Connections, Guard, connection_cap, raise_nofile},
-        listen::{Socket, SocketFile, bind_socket},
+        listen::{Socket, SocketFile, activation::close_inherited, bind_socket},
         lock::{Lock, LockError},
     },
     keycache::arena::{Allowed, Arena},
@@ -58,6 +58,8 @@ pub fn run() -> ExitCode {
 }
 
 fn start() -> Result<(), Failure> {
+    // A pipe of who started us would not end, and its file could be a key.
+    close_inherited();
     Telemetry::install(&LogFilter::default(), LogFormat::default());
     let lockable = harden().map_err(unavailable)?;
     let env = Env::of_process();

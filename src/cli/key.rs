@@ -4,24 +4,29 @@
 //! the command line, a terminal or a file of its own. `put` and `get` start the
 //! agent when there is none; nothing else does.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
+use rustix::process::{
+    DumpableBehavior, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, getpid, pidfd_getfd,
+    pidfd_open, set_dumpable_behavior, setrlimit,
+};
 use zeroize::Zeroizing;
 
 use super::args;
 use super::context::Context;
 use super::error::{CliError, exit};
 use super::output::protojson::to_json;
-use super::output::text::{Columns, fields, second};
+use super::output::text::{Columns, clean, fields, second};
 use super::output::{Format, note, protojson::duration_text};
 use crate::client::KeyCache;
 use crate::client::keycache::Keep;
 use crate::keycache::arena::MAX_KEY;
+use crate::keycache::entry::LockboxId;
 use crate::proto::keycache as pb;
 
 mod agent;
@@ -130,26 +135,42 @@ impl FromStr for Place {
 }
 
 impl Place {
-    /// Without the buffers of the standard streams, which would keep a copy.
-    fn open(self, standard: impl AsFd, options: &OpenOptions) -> Result<File, CliError> {
-        let (path, opened) = match self {
-            Self::Standard => {
-                let own = standard.as_fd().try_clone_to_owned();
-                ("the standard stream".to_owned(), own.map(File::from))
-            }
-            Self::Descriptor(number) => {
-                let path = format!("/dev/fd/{number}");
-                let opened = options.open(&path);
-                (path, opened)
-            }
+    /// The descriptor itself, at its own offset, past the buffers of the standard
+    /// streams, which would keep a copy.
+    /// A failure ends the command with `exit`.
+    fn open(self, standard: impl AsFd, exit: u8) -> Result<File, CliError> {
+        let (name, own) = match self {
+            Self::Standard => ("-".to_owned(), standard.as_fd().try_clone_to_owned()),
+            Self::Descriptor(number) => (format!("fd:{number}"), duplicate(number)),
         };
-        let file = opened.map_err(|error| CliError::reading(Path::new(&path), &error))?;
-        not_a_terminal(&file)?;
-        Ok(file)
+        let own = own.map_err(|error| {
+            let message = format!("cannot use {name}: {error}");
+            CliError::local(exit, "FAILED_PRECONDITION", message)
+        })?;
+        not_a_terminal(&own)?;
+        Ok(File::from(own))
     }
 }
 
-fn not_a_terminal(stream: &impl io::IsTerminal) -> Result<(), CliError> {
+/// A descriptor of this process by its number.
+fn duplicate(number: u32) -> io::Result<OwnedFd> {
+    let number = i32::try_from(number).map_err(io::Error::other)?;
+    let own = pidfd_open(getpid(), PidfdFlags::empty())?;
+    Ok(pidfd_getfd(own, number, PidfdGetfdFlags::empty())?)
+}
+
+/// No core file and no reading by others of our uid while a key is here.
+fn harden() -> Result<(), CliError> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .and_then(|()| setrlimit(Resource::Core, none))
+        .map_err(|error| CliError::local(exit::SOFTWARE, "INTERNAL", error.to_string()))
+}
+
+fn not_a_terminal(stream: &impl IsTerminal) -> Result<(), CliError> {
     if stream.is_terminal() {
         let hint = "redirect it to a file, a pipe or a program";
         return Err(CliError::usage(
@@ -197,7 +218,8 @@ pub struct Put {
 impl Put {
     async fn run(self, context: &Context) -> Result<(), CliError> {
         let from = self.fd.map_or(Place::Standard, Place::Descriptor);
-        let key = read_key(from.open(io::stdin(), OpenOptions::new().read(true))?)?;
+        harden()?;
+        let key = read_key(from.open(io::stdin(), exit::NO_INPUT)?)?;
         let keep = Keep {
             ttl: self.ttl,
             absolute: self.absolute,
@@ -241,17 +263,17 @@ pub struct Get {
 
 impl Get {
     async fn run(self, context: &Context) -> Result<(), CliError> {
-        let mut out = self
-            .out
-            .open(io::stdout(), OpenOptions::new().append(true))?;
+        harden()?;
+        let mut out = self.out.open(io::stdout(), exit::CANNOT_CREATE)?;
         let cache = agent::ensure(context).await?;
         let Some(key) = cache.get(&self.lockbox_id).await? else {
-            let message = format!("no key of {} is kept", self.lockbox_id);
+            let message = format!("no key of {} is kept", clean(&self.lockbox_id));
             return Err(CliError::local(exit::NO_INPUT, "NOT_FOUND", message)
                 .with_hint("keep it with `episodectl key put`"));
         };
         let written = out.write_all(&key).and_then(|()| out.flush());
-        written.map_err(|error| CliError::stdout(&error))
+        // A reader that has gone has no key, so this is no success.
+        written.map_err(|error| CliError::writing(Path::new("the key"), &error))
     }
 }
 
@@ -289,8 +311,13 @@ impl Lock {
         let Some(cache) = running(context).await? else {
             return Ok(());
         };
-        let by_id = cache.forget(&self.lockbox).await?;
-        told(by_id + cache.forget_path(&self.lockbox).await?);
+        let by_path = cache.forget_path(&self.lockbox).await?;
+        // A path may be longer than an id.
+        let by_id = match LockboxId::parse(&self.lockbox) {
+            Ok(_) => cache.forget(&self.lockbox).await?,
+            Err(_) => 0,
+        };
+        told(by_path + by_id);
         Ok(())
     }
 }

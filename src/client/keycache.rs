@@ -101,7 +101,9 @@ impl KeyCache {
         } else {
             pb::Expiry::Sliding
         };
-        self.sealed(async |sealing: &Sealing| {
+        let mut refused = None;
+        loop {
+            let sealing = self.sealing(refused.as_ref()).await?;
             let sealed = sealing.channel.seal(Way::Put, &id, key);
             let sealed = sealed.map_err(|_| self.cannot("seal"))?;
             let request = self.client.unary(pb::PutKeyRequest {
@@ -114,50 +116,42 @@ impl KeyCache {
                 expiry: expiry.into(),
                 max_lifetime: keep.max_lifetime,
             });
-            self.client.answer(self.service().put_key(request).await)?;
-            Ok(())
-        })
-        .await
+            match self.client.answer(self.service().put_key(request).await) {
+                Err(error) if refused.is_none() && is_unknown(&error) => refused = Some(sealing),
+                done => return done.map(drop),
+            }
+        }
     }
 
     /// The key of that id, if it is there.
     pub async fn get(&self, lockbox_id: &str) -> Result<Option<Zeroizing<Vec<u8>>>, ClientError> {
         let id = parse_id(lockbox_id)?;
-        self.sealed(async |sealing: &Sealing| {
+        let mut refused = None;
+        let (sealing, answer) = loop {
+            let sealing = self.sealing(refused.as_ref()).await?;
             let request = self.client.unary(pb::GetKeyRequest {
                 channel_id: sealing.id,
                 lockbox_id: lockbox_id.to_owned(),
             });
-            let answer = self.client.answer(self.service().get_key(request).await)?;
-            if !answer.hit {
-                return Ok(None);
+            match self.client.answer(self.service().get_key(request).await) {
+                Err(error) if refused.is_none() && is_unknown(&error) => refused = Some(sealing),
+                done => break (sealing, done?),
             }
-            let length = answer.sealed_key.len().saturating_sub(TAG);
-            let mut key = Zeroizing::new(vec![0; length]);
-            sealing
-                .channel
-                .open(Way::Get, &id, answer.counter, &answer.sealed_key, &mut key)
-                .map_err(|_| self.cannot("open"))?;
-            Ok(Some(key))
-        })
-        .await
-    }
-
-    /// Does it with the connection's channel. After a reconnect there is none, and
-    /// it is done once more with a new one.
-    async fn sealed<T>(
-        &self,
-        act: impl AsyncFn(&Sealing) -> Result<T, ClientError>,
-    ) -> Result<T, ClientError> {
-        let sealing = self.sealing(None).await?;
-        match act(&sealing).await {
-            Err(error) if error.reason == Some(Reason::ChannelUnknown) => {
-                act(&*self.sealing(Some(&sealing)).await?).await
-            }
-            done => done,
+        };
+        if !answer.hit {
+            return Ok(None);
         }
+        let length = answer.sealed_key.len().saturating_sub(TAG);
+        let mut key = Zeroizing::new(vec![0; length]);
+        sealing
+            .channel
+            .open(Way::Get, &id, answer.counter, &answer.sealed_key, &mut key)
+            .map_err(|_| self.cannot("open"))?;
+        Ok(Some(key))
     }
 
+    /// The channel of this connection, another than `but`: after a reconnect the agent
+    /// knows none.
     async fn sealing(&self, but: Option<&Arc<Sealing>>) -> Result<Arc<Sealing>, ClientError> {
         let mut open = self.sealing.lock().await;
         let is_refused = |known: &Arc<Sealing>| but.is_some_and(|but| Arc::ptr_eq(known, but));
@@ -260,6 +254,10 @@ async fn own(socket: Arc<Path>) -> io::Result<TokioIo<UnixStream>> {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     Ok(TokioIo::new(stream))
+}
+
+fn is_unknown(error: &ClientError) -> bool {
+    error.reason == Some(Reason::ChannelUnknown)
 }
 
 fn parse_id(text: &str) -> Result<LockboxId, ClientError> {

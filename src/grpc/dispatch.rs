@@ -252,7 +252,7 @@ impl Dispatcher {
 /// Reads what a refused call still sends. A stream that is answered before it
 /// was read is reset by h2, and each frame that comes for it after that counts as
 /// an error: 64 of them would end the connection with all its calls.
-async fn discard(mut body: Incoming) {
+pub(crate) async fn discard(mut body: Incoming) {
     let read = async {
         let mut bytes = 0;
         while let Some(Ok(frame)) = body.frame().await {

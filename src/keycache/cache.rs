@@ -32,7 +32,7 @@ pub struct Cache {
     earliest: u64,
     wipes: u64,
     /// Puts so far.
-    serial: u64,
+    serial: u32,
     /// Bytes of ids and paths.
     names: usize,
     /// What ended by itself and was not told yet.
@@ -40,7 +40,7 @@ pub struct Cache {
 }
 
 fn names_of(id: &LockboxId, entry: &Entry) -> usize {
-    id.as_str().len() + entry.path.as_deref().map_or(0, str::len)
+    id.as_str().len() + entry.path().map_or(0, str::len)
 }
 
 impl Cache {
@@ -53,7 +53,7 @@ impl Cache {
         keep: Keep,
         now: Now,
     ) -> Result<(), PutError> {
-        self.serial += 1;
+        self.serial = self.serial.wrapping_add(1);
         let entry = Entry::new(self.serial, key, path, keep, now)?;
         let names = names_of(&id, &entry);
         if !self.has_room(&id, names) {
@@ -61,6 +61,9 @@ impl Cache {
             if !self.has_room(&id, names) {
                 return Err(PutError::Full);
             }
+        }
+        if self.entries.get(&id).is_some_and(|old| old.is_over(now)) {
+            self.expired.push(id.clone());
         }
         self.forget(&id);
         self.earliest = if self.entries.is_empty() {
@@ -94,7 +97,7 @@ impl Cache {
     }
 
     /// The same entry again, if it is still there; prolongs nothing.
-    pub fn peek(&self, id: &LockboxId, serial: u64, now: Now) -> Option<&Entry> {
+    pub fn peek(&self, id: &LockboxId, serial: u32, now: Now) -> Option<&Entry> {
         let entry = self.entries.get(id)?;
         (entry.serial() == serial && !entry.is_over(now)).then_some(entry)
     }
@@ -108,7 +111,7 @@ impl Cache {
 
     /// Ends all that lie at that path; says which.
     pub fn forget_path(&mut self, path: &str) -> Vec<LockboxId> {
-        self.keep(|entry| entry.path.as_deref() != Some(path))
+        self.keep(|entry| entry.path() != Some(path))
     }
 
     /// Ends all; says how many.

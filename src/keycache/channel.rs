@@ -24,8 +24,9 @@ pub const TAG: usize = 16;
 const KEY: usize = 32;
 const INFO: &[u8] = b"episoded.keycache.v1";
 
-/// Counters behind the newest that can still come: calls overtake each other.
-const WINDOW: u64 = 64;
+/// Counters behind the newest that can still come: calls overtake each other, small
+/// ones a large one by far. A multiple of 64.
+const WINDOW: u64 = 4096;
 
 /// It was not sealed for this channel and lockbox, or came before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,23 +192,35 @@ fn nonce(counter: u64) -> Nonce {
 }
 
 /// The counters that came.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seen {
     /// One more than the newest.
     next: u64,
-    /// Bit n: `next - 1 - n` came.
-    behind: u64,
+    /// Which of the last [`WINDOW`] came, by their number modulo it.
+    came: [u64; (WINDOW / 64) as usize],
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            next: 0,
+            came: [0; (WINDOW / 64) as usize],
+        }
+    }
 }
 
 impl Seen {
+    fn bit(counter: u64) -> (usize, u64) {
+        let at = counter % WINDOW;
+        ((at / 64) as usize, 1 << (at % 64))
+    }
+
     fn is_new(&self, counter: u64) -> bool {
-        match self.next.checked_sub(1) {
-            Some(newest) if counter <= newest => {
-                let age = newest - counter;
-                age < WINDOW && self.behind & (1 << age) == 0
-            }
-            _ => counter < u64::MAX,
+        if counter >= self.next {
+            return counter < u64::MAX;
         }
+        let (word, bit) = Self::bit(counter);
+        self.next - counter <= WINDOW && self.came[word] & bit == 0
     }
 
     /// Whether it was new until now.
@@ -216,13 +229,15 @@ impl Seen {
             return false;
         }
         if counter >= self.next {
-            let ahead = counter + 1 - self.next;
-            let kept = u32::try_from(ahead).ok();
-            self.behind = kept.and_then(|n| self.behind.checked_shl(n)).unwrap_or(0) | 1;
+            let ahead = (counter - self.next).min(WINDOW);
+            for passed in counter - ahead..counter {
+                let (word, bit) = Self::bit(passed);
+                self.came[word] &= !bit;
+            }
             self.next = counter + 1;
-        } else {
-            self.behind |= 1 << (self.next - 1 - counter);
         }
+        let (word, bit) = Self::bit(counter);
+        self.came[word] |= bit;
         true
     }
 }
@@ -308,12 +323,19 @@ mod tests {
             (2, true),
             (1, true),
             (1, false),
-            (70, true),
-            (7, true),
-            (6, false),
+            (4_097, true),
+            (3, true),
             (2, false),
-            (1_000, true),
-            (70, false),
+            (1, false),
+            (4_097, false),
+            (4_096, true),
+            (4_099, true),
+            (4, true),
+            (3, false),
+            (20_000, true),
+            (15_904, false),
+            (15_905, true),
+            (19_999, true),
             (u64::MAX, false),
             (u64::MAX - 1, true),
             (u64::MAX - 1, false),

@@ -66,26 +66,30 @@ impl Default for Keep {
     }
 }
 
-/// See the module.
+/// See the module. Of a hundred thousand, each byte counts: 64 of them, with the
+/// path elsewhere because few have one.
 #[derive(Debug)]
 pub struct Entry {
-    /// Where the lockbox lies, for people.
-    pub path: Option<Box<str>>,
-    serial: u64,
+    path: Option<Box<Lies>>,
+    key: Secret,
     /// When it came, in milliseconds since the epoch.
     created: u64,
-    hits: u32,
-    key: Secret,
-    expiry: Expiry,
-    ttl: u64,
     /// On the boot clock, which counts while the machine sleeps.
     deadline: u64,
     last: u64,
+    /// To how far from now a hit moves the deadline; 0: not at all.
+    slide: u64,
+    serial: u32,
+    hits: u32,
 }
+
+/// Where a lockbox lies.
+#[derive(Debug)]
+struct Lies(Box<str>);
 
 impl Entry {
     pub(super) fn new(
-        serial: u64,
+        serial: u32,
         key: Secret,
         path: Option<&str>,
         keep: Keep,
@@ -97,15 +101,17 @@ impl Entry {
         }
         let last = keep.max_lifetime.map_or(Ok(u64::MAX), end)?;
         Ok(Self {
-            path: path.map(Into::into),
-            serial,
-            created: now.wall,
-            hits: 0,
+            path: path.map(|path| Box::new(Lies(path.into()))),
             key,
-            expiry: keep.expiry,
-            ttl: keep.ttl,
+            created: now.wall,
             deadline: end(keep.ttl)?.min(last),
             last,
+            slide: match keep.expiry {
+                Expiry::Sliding => keep.ttl,
+                Expiry::Absolute => 0,
+            },
+            serial,
+            hits: 0,
         })
     }
 
@@ -114,8 +120,13 @@ impl Entry {
         &self.key
     }
 
-    /// Which put it came with: no two entries share it.
-    pub fn serial(&self) -> u64 {
+    /// Where the lockbox lies, for people.
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_ref().map(|lies| &*lies.0)
+    }
+
+    /// Which put it came with: no two entries of four billion puts share it.
+    pub fn serial(&self) -> u32 {
         self.serial
     }
 
@@ -131,7 +142,11 @@ impl Entry {
 
     /// What a hit does.
     pub fn expiry(&self) -> Expiry {
-        self.expiry
+        if self.slide == 0 {
+            Expiry::Absolute
+        } else {
+            Expiry::Sliding
+        }
     }
 
     /// Milliseconds until its time comes, if nobody asks for it.
@@ -150,8 +165,18 @@ impl Entry {
 
     pub(super) fn hit(&mut self, now: Now) {
         self.hits = self.hits.saturating_add(1);
-        if self.expiry == Expiry::Sliding {
-            self.deadline = now.boot.saturating_add(self.ttl).min(self.last);
+        if self.slide > 0 {
+            self.deadline = now.boot.saturating_add(self.slide).min(self.last);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Entry;
+
+    #[test]
+    fn an_entry_has_64_bytes() {
+        assert_eq!(size_of::<Entry>(), 64);
     }
 }

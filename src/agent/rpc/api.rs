@@ -72,7 +72,7 @@ impl Api {
             .open(Way::Put, &id, counter, sealed, key.expose_mut())
             .map_err(|NotSealed| {
                 let mut bad = Violations::default();
-                let rule = "was not sealed for this channel, counter and lockbox";
+                let rule = "was not sealed for this channel, counter and lockbox, or came before";
                 bad.add(Reason::MalformedMessage, "sealed_key", rule);
                 bad.into_refusal()
             })?;
@@ -134,7 +134,7 @@ impl Api {
             let Some((id, entry)) = entries.next() else {
                 break;
             };
-            bytes += id.as_str().len() + entry.path.as_deref().map_or(0, str::len);
+            bytes += id.as_str().len() + entry.path().map_or(0, str::len);
             page.keys.push(fields::show_entry(id, entry, now));
         }
         if entries.peek().is_some()

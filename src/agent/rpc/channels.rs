@@ -4,11 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::{
-    grpc::status::{Refusal, busy},
-    keycache::channel::Channel,
-    reason::Reason,
-};
+use crate::{grpc::status::Refusal, keycache::channel::Channel, reason::Reason};
 
 /// Channels of a connection: a client needs one.
 const MAX_CHANNELS: usize = 16;
@@ -22,7 +18,8 @@ impl Channels {
     pub(super) fn add(&self, channel: Channel) -> Result<u32, Refusal> {
         let mut all = self.0.lock();
         if all.len() >= MAX_CHANNELS {
-            return Err(busy());
+            let message = "this connection has its 16 channels: take one of them";
+            return Err(Refusal::new(Reason::RateLimited, message));
         }
         all.push(Arc::new(channel));
         Ok(all.len() as u32)

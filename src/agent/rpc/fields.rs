@@ -122,7 +122,7 @@ pub(super) fn show_entry(id: &LockboxId, entry: &Entry, now: crate::clock::Now) 
     };
     pb::CachedKey {
         lockbox_id: id.as_str().to_owned(),
-        path: entry.path.as_deref().unwrap_or_default().to_owned(),
+        path: entry.path().unwrap_or_default().to_owned(),
         create_time: Some(timestamp(entry.created())),
         remaining: Some(duration(entry.remaining(now))),
         hits: entry.hits().into(),

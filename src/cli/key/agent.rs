@@ -3,8 +3,11 @@
 //! Whoever comes first starts it; the lock of its directory sees to it that of many
 //! at once one stays. It outlives the command, with a log file of its own.
 
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -15,6 +18,7 @@ use crate::cli::error::{CliError, exit};
 use crate::client::{KeyCache, Origin};
 use crate::paths::{
     AGENT_CONFIG_VAR, AGENT_DIR_VAR, AGENT_SOCKET, LOCKBOX_CONFIG_VAR, ensure_private_dir,
+    socket_path,
 };
 
 /// What `episodectl` is called with to be the agent.
@@ -49,7 +53,7 @@ const LAST_WORDS: usize = 1024;
 fn socket(context: &Context) -> Result<PathBuf, CliError> {
     match context.named_socket() {
         Some(path) => Ok(path.to_owned()),
-        None => Ok(context.env.agent_dir()?.join(AGENT_SOCKET)),
+        None => Ok(socket_path(&context.env.agent_dir()?, AGENT_SOCKET)?),
     }
 }
 
@@ -59,6 +63,8 @@ pub async fn find(context: &Context) -> Result<Option<KeyCache>, CliError> {
     match KeyCache::connect(socket(context)?).await {
         Ok(cache) => Ok(Some(cache.with_timeout(timeout))),
         Err(error) if error.origin == Origin::Unreachable => Ok(None),
+        // One that is just ending: its listener went with our connection in it.
+        Err(error) if error.origin == Origin::Connection && error.reason.is_none() => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -83,7 +89,10 @@ pub async fn ensure(context: &Context) -> Result<KeyCache, CliError> {
         if let Some(cache) = find(context).await? {
             return Ok(cache);
         }
-        agent.check()?;
+        if agent.check()? {
+            // It found another, which was ending.
+            agent = Agent::spawn(context)?;
+        }
         if Instant::now() > deadline {
             let message = "the agent was started, and does not serve";
             let error = CliError::local(exit::UNREACHABLE, "UNAVAILABLE", message);
@@ -116,15 +125,29 @@ struct Agent {
 impl Agent {
     fn spawn(context: &Context) -> Result<Self, CliError> {
         let log = match context.env.var(LOG_VAR) {
-            Some(path) => PathBuf::from(path),
+            Some(path) => absolute(path)?,
             None => default_log(context)?,
         };
-        let before = std::fs::read(&log).map_or(0, |said| said.len());
+        let before = std::fs::metadata(&log).map_or(0, |log| log.len());
+        let before = usize::try_from(before).unwrap_or(usize::MAX);
+        // What it says before it has read its environment goes there, too.
+        let said = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&log)
+            .map_err(|error| CliError::writing(&log, &error))?;
         let program = std::env::current_exe()
             .map_err(|error| CliError::reading("/proc/self/exe".as_ref(), &error))?;
         let kept = KEPT
             .iter()
-            .filter_map(|name| Some((*name, context.env.var(name)?)));
+            .filter_map(|name| Some((*name, PathBuf::from(context.env.var(name)?))));
+        let mut kept: BTreeMap<&str, PathBuf> = kept.collect();
+        for name in [AGENT_CONFIG_VAR, LOCKBOX_CONFIG_VAR] {
+            if let Some(path) = kept.get_mut(name) {
+                *path = absolute(&*path)?;
+            }
+        }
         let child = Command::new(&program)
             .arg(AGENT_ARGUMENT)
             .env_clear()
@@ -133,21 +156,21 @@ impl Agent {
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(said)
             .process_group(0)
             .spawn()
             .map_err(|error| CliError::reading(&program, &error))?;
         Ok(Self { child, log, before })
     }
 
-    /// Fails when the agent has failed, with its last words. One that found another
-    /// at work is no failure.
-    fn check(&mut self) -> Result<(), CliError> {
+    /// Whether the agent found another at work and left. Fails when it has failed,
+    /// with its last words.
+    fn check(&mut self) -> Result<bool, CliError> {
         let Ok(Some(status)) = self.child.try_wait() else {
-            return Ok(());
+            return Ok(false);
         };
         if status.success() {
-            return Ok(());
+            return Ok(true);
         }
         let said = std::fs::read(&self.log).unwrap_or_default();
         let said = String::from_utf8_lossy(said.get(self.before..).unwrap_or_default());
@@ -156,6 +179,12 @@ impl Agent {
         Err(CliError::local(exit::UNREACHABLE, "UNAVAILABLE", message)
             .with_hint(format!("its log is {}", self.log.display())))
     }
+}
+
+/// As the agent will find it, which runs elsewhere.
+fn absolute(path: impl AsRef<Path>) -> Result<PathBuf, CliError> {
+    let path = path.as_ref();
+    std::path::absolute(path).map_err(|error| CliError::reading(path, &error))
 }
 
 /// Where the agent's log goes that nobody gave a place.

@@ -94,6 +94,19 @@ fn announced(env: &Env, pid: u32) -> Result<Vec<Socket>, ActivationError> {
     Ok(sockets)
 }
 
+/// Closes all descriptors that the process was started with, but for the standard
+/// streams. To be called before it has any of its own.
+#[expect(
+    unsafe_code,
+    reason = "std has no safe way to close what the process was started with"
+)]
+pub fn close_inherited() {
+    const FIRST: libc::c_uint = 3;
+    // SAFETY: nothing in the process owns a descriptor yet, so none is closed behind its owner.
+    // A kernel that cannot (before 5.9) leaves them open.
+    let _ = unsafe { libc::close_range(FIRST, libc::c_uint::MAX, 0) };
+}
+
 /// Makes an inherited descriptor ours, once it proved to be what we were promised.
 #[expect(
     unsafe_code,

@@ -246,7 +246,7 @@ fn what_is_no_key_is_refused_before_an_agent_is_started() {
         (&["key", "put", "id", "thekey"], b"", 64),
         (&["key", "get", "id"], b"", 64),
         (&["key", "get", "id", "--out", "file"], b"", 64),
-        (&["key", "get", "id", "--out", "fd:77"], b"", 66),
+        (&["key", "get", "id", "--out", "fd:77"], b"", 73),
     ] {
         let output = home.fed(args, input);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
@@ -417,4 +417,49 @@ fn the_security_check_fails_where_others_can_come_in() {
     std::fs::write(home.socket(), "").unwrap();
     assert_eq!(check(), (Some(1), is(ok, failed)));
     std::fs::remove_file(home.socket()).unwrap();
+}
+
+/// With its own offset, whatever it is; and the agent keeps none of it open.
+#[test]
+fn a_descriptor_is_used_as_it_is_and_let_go() {
+    let home = Home::new();
+    let shell = |script: &str| {
+        let found = home.command(&[]);
+        let env = found.get_envs().map(|(name, value)| (name, value.unwrap()));
+        let output = Command::new("timeout")
+            .args(["20", "bash", "-ec", script])
+            .env_clear()
+            .envs(env)
+            .env("PATH", "/usr/bin:/bin")
+            .env("CTL", EPISODECTL)
+            .current_dir(home.0.root())
+            .output()
+            .expect("bash is there");
+        assert_eq!(output.status.code(), Some(0), "{script}: {output:?}");
+        String::from_utf8(output.stdout).expect("it is text")
+    };
+    // The agent is started by the first, whose pipe must end.
+    let said = shell("($CTL key get id --out fd:3 3>&1 >/dev/null || true) | cat");
+    assert_eq!(said, "");
+    shell(
+        "printf before:thekey > in; (dd bs=1 count=7 <&3 of=/dev/null status=none; $CTL key put id --fd 3) 3<in",
+    );
+    let around = "(printf head:; $CTL key get id --out -; printf :tail) > out; cat out";
+    assert_eq!(shell(around), "head:thekey:tail");
+    let read_only = "printf mine > ro; $CTL key get id --out fd:3 3<ro || true; cat ro";
+    assert_eq!(shell(read_only), "mine");
+    shell("mkfifo f; printf thekey >f & exec 3<f; wait; $CTL key put fifo --fd 3");
+    assert_eq!(shell("$CTL key get fifo --out fd:1"), "thekey");
+    // Nobody reads any more.
+    shell(
+        "(exec 4<f) & exec 3>f; wait; if $CTL key get fifo --out fd:3; then exit 1; else test $? = 73; fi",
+    );
+    let held = std::fs::read_dir(format!("/proc/{}/fd", home.pid())).unwrap();
+    let files = held.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+    let ours: Vec<_> = files
+        .filter(|file| file.starts_with(home.0.root()))
+        .collect();
+    let known = ["agent.lock", "agent.log"];
+    let is_known = |file: &&PathBuf| !known.iter().any(|name| file.ends_with(name));
+    assert_eq!(ours.iter().filter(is_known).count(), 0, "{ours:?}");
 }

@@ -140,14 +140,19 @@ async fn a_key_leaves_nothing_in_the_transport() {
             let cache = cache(&agent).await;
             let key = unique(length);
             let needle = Needle::new(&key[length - 32..]);
+            // After each step: the next may write over what the last has left.
+            let once = |after: &str| {
+                let scan = scan::memory(agent.pid(), &needle);
+                let copies = usize::from(!scan.secret);
+                assert_eq!(scan.found.raw, copies, "{length} {after}: {scan:?}");
+                assert_eq!((scan.found.hex, scan.found.base64), (0, 0), "{scan:?}");
+            };
             cache.put("id", "", &key, Keep::default()).await.unwrap();
+            once("put");
             for _ in 0..3 {
                 assert_eq!(cache.get("id").await.unwrap().unwrap()[..], key);
+                once("get");
             }
-            let scan = scan::memory(agent.pid(), &needle);
-            let copies = usize::from(!scan.secret);
-            assert_eq!(scan.found.raw, copies, "{length}: {scan:?}");
-            assert_eq!((scan.found.hex, scan.found.base64), (0, 0), "{scan:?}");
             assert_eq!(cache.forget("id").await.unwrap(), 1);
             let scan = scan::memory(agent.pid(), &needle);
             assert_eq!(scan.found, Found::NOTHING, "{length}: {scan:?}");
@@ -538,4 +543,53 @@ async fn garbage_behind_the_preface_neither_hangs_nor_ends_it() {
     assert_eq!(agent.client().get("id"), Answer::Key(b"key".to_vec()));
     let cache = cache(&agent).await;
     assert_eq!(cache.get("id").await.unwrap().unwrap()[..], b"key"[..]);
+}
+
+/// Small keys overtake large ones that wait for room on the connection; and clients
+/// of threads of their own share it.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_puts_and_gets_at_once_are_all_answered() {
+    const MANY: usize = 300;
+    let agent = Agent::start();
+    let cache = cache(&agent).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..MANY {
+        let cache = cache.clone();
+        tasks.spawn(async move {
+            let id = number.to_string();
+            let key = unique(if number % 10 == 0 { 65_536 } else { 32 });
+            cache.put(&id, "", &key, Keep::default()).await.unwrap();
+            assert_eq!(cache.get(&id).await.unwrap().unwrap()[..], key);
+        });
+    }
+    while let Some(done) = within(tasks.join_next()).await {
+        done.expect("each is answered");
+    }
+    assert_eq!(cache.status().await.unwrap().entries, 300);
+}
+
+#[tokio::test]
+async fn a_key_that_expired_is_told_before_its_successor() {
+    let agent = Agent::start();
+    let cache = cache(&agent).await;
+    let mut events = cache.watch().await.unwrap();
+    next(&mut events).await;
+    let short = Keep {
+        ttl: Some(prost_types::Duration {
+            seconds: 0,
+            nanos: 20_000_000,
+        }),
+        ..Keep::default()
+    };
+    for asks in [true, false] {
+        cache.put("id", "", b"key", short).await.unwrap();
+        assert_eq!(next(&mut events).await, Event::Stored("id".into()));
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        if asks {
+            assert_eq!(cache.get("id").await.unwrap(), None);
+        }
+        cache.put("id", "", b"key", Keep::default()).await.unwrap();
+        assert_eq!(next(&mut events).await, Event::Expired("id".into()));
+        assert_eq!(next(&mut events).await, Event::Stored("id".into()));
+    }
 }
