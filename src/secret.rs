@@ -194,6 +194,18 @@ fn head(hash: &blake3::Hash) -> [u8; DIGEST_BYTES] {
     head.try_into().expect("a hash is longer than a digest")
 }
 
+/// No core file, and no reading by others of our uid, of a process that holds
+/// secrets. Children inherit the first.
+pub fn forbid_dumps() -> rustix::io::Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let limited = setrlimit(Resource::Core, none);
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).and(limited)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

@@ -4,21 +4,16 @@ use std::{io, panic, process};
 
 use rustix::{
     fs::Mode,
-    process::{
-        DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask,
-    },
+    process::{Resource, Rlimit, getrlimit, setrlimit, umask},
     thread::set_no_new_privs,
 };
+
+use crate::secret::forbid_dumps;
 
 /// No core files, no reading by others of our uid, no new privileges, no panic with
 /// a payload. Says how many bytes may be locked.
 pub(super) fn harden() -> io::Result<usize> {
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    setrlimit(Resource::Core, none)?;
+    forbid_dumps()?;
     set_no_new_privs(true)?;
     umask(Mode::RWXG | Mode::RWXO);
     panic::set_hook(Box::new(|panic| {

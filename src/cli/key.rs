@@ -11,10 +11,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use rustix::process::{
-    DumpableBehavior, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, getpid, pidfd_getfd,
-    pidfd_open, set_dumpable_behavior, setrlimit,
-};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use zeroize::Zeroizing;
 
 use super::args;
@@ -28,6 +25,7 @@ use crate::client::keycache::Keep;
 use crate::keycache::arena::MAX_KEY;
 use crate::keycache::entry::LockboxId;
 use crate::proto::keycache as pb;
+use crate::secret::forbid_dumps;
 
 mod agent;
 
@@ -159,15 +157,9 @@ fn duplicate(number: u32) -> io::Result<OwnedFd> {
     Ok(pidfd_getfd(own, number, PidfdGetfdFlags::empty())?)
 }
 
-/// No core file and no reading by others of our uid while a key is here.
+/// While a key is here.
 fn harden() -> Result<(), CliError> {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .and_then(|()| setrlimit(Resource::Core, none))
-        .map_err(|error| CliError::local(exit::SOFTWARE, "INTERNAL", error.to_string()))
+    forbid_dumps().map_err(|error| CliError::local(exit::SOFTWARE, "INTERNAL", error.to_string()))
 }
 
 fn not_a_terminal(stream: &impl IsTerminal) -> Result<(), CliError> {

@@ -31,7 +31,7 @@ use crate::{
         session::SessionApi,
     },
     paths::{self, Env},
-    secret::DigestKey,
+    secret::{DigestKey, forbid_dumps},
     session::{
         limits::Limits,
         recovery::{self, Policy, Setup},
@@ -153,13 +153,7 @@ fn start(args: &Args, env: &Env, config: Config, telemetry: &Telemetry) -> Resul
 /// Handles pass through memory: no core file may hold them, whatever the system
 /// does with core files. Nor may others of our uid trace the process.
 fn forbid_core_files() {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    let limited = setrlimit(Resource::Core, none);
-    if limited.is_err() || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {
+    if forbid_dumps().is_err() {
         warn!("core files cannot be forbidden");
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, exit};
+use crate::cli::output::text::last_words;
 use crate::client::{KeyCache, Origin};
 use crate::paths::{
     AGENT_CONFIG_VAR, AGENT_DIR_VAR, AGENT_SOCKET, LOCKBOX_CONFIG_VAR, ensure_private_dir,
@@ -174,8 +175,10 @@ impl Agent {
         }
         let said = std::fs::read(&self.log).unwrap_or_default();
         let said = String::from_utf8_lossy(said.get(self.before..).unwrap_or_default());
-        let from = said.ceil_char_boundary(said.len().saturating_sub(LAST_WORDS));
-        let message = format!("the agent ended with {status}: {}", said[from..].trim());
+        let message = format!(
+            "the agent ended with {status}: {}",
+            last_words(&said, LAST_WORDS)
+        );
         Err(CliError::local(exit::UNREACHABLE, "UNAVAILABLE", message)
             .with_hint(format!("its log is {}", self.log.display())))
     }

@@ -70,6 +70,11 @@ fn shown(cell: &str) -> String {
     clean(cell)
 }
 
+/// The end of a log, cut between characters.
+pub fn last_words(said: &str, bytes: usize) -> &str {
+    said[said.ceil_char_boundary(said.len().saturating_sub(bytes))..].trim()
+}
+
 /// Control characters as escapes: a label may hold any text.
 pub fn clean(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, exit};
 use crate::cli::output::note;
+use crate::cli::output::text::last_words;
 use crate::client::{Client, Origin};
 use crate::paths::{OPERATOR_SOCKET, RUNTIME_DIR_VAR, ensure_private_dir};
 
@@ -161,11 +162,10 @@ impl Daemon {
             return Ok(());
         }
         let said = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let from = said.ceil_char_boundary(said.len().saturating_sub(LAST_WORDS));
         let message = format!(
             "{} ended with {status}: {}",
             self.program.display(),
-            said[from..].trim()
+            last_words(&said, LAST_WORDS)
         );
         Err(CliError::local(exit::UNREACHABLE, "UNAVAILABLE", message)
             .with_hint(format!("its log is {}", self.log.display())))

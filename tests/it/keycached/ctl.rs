@@ -54,6 +54,30 @@ impl Home {
         command
     }
 
+    /// Another program in the environment of [`Home::command`].
+    fn other(&self, program: &str) -> Command {
+        let mut other = Command::new(program);
+        let known = self.command(&[]);
+        let known = known.get_envs();
+        other
+            .env_clear()
+            .envs(known.filter_map(|(name, value)| Some((name, value?))))
+            .env("PATH", "/usr/bin:/bin")
+            .env("CTL", EPISODECTL)
+            .current_dir(self.0.root());
+        other
+    }
+
+    /// What a script says, which must end well.
+    #[track_caller]
+    fn shell(&self, script: &str) -> String {
+        let mut bash = self.other("timeout");
+        let output = bash.args(["20", "bash", "-ec", script]).output();
+        let output = output.expect("bash is there");
+        assert_eq!(output.status.code(), Some(0), "{script}: {output:?}");
+        String::from_utf8(output.stdout).expect("it is text")
+    }
+
     fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().expect("the program starts")
     }
@@ -122,25 +146,9 @@ fn a_key_outlives_the_command_that_put_it() {
     let key = unique(200);
     home.put("id", &key);
     assert_eq!(home.ok(&["key", "get", "id", "--out", "-"]), key);
-    let out = home.0.root().join("out");
-    let shell = format!(
-        "exec {EPISODECTL} key get id --out fd:3 3>>{}",
-        out.display()
-    );
-    let mut command = Command::new("sh");
-    let found = home.command(&[]);
-    let env = found.get_envs().map(|(name, value)| (name, value.unwrap()));
-    let status = command.env_clear().envs(env).args(["-c", &shell]).status();
-    assert_eq!(status.unwrap().code(), Some(0));
-    assert_eq!(std::fs::read(&out).unwrap(), key);
-    let input = home.0.root().join("in");
-    std::fs::write(&input, b"another").unwrap();
-    let shell = format!("exec {EPISODECTL} key put id --fd 3 3<{}", input.display());
-    let found = home.command(&[]);
-    let env = found.get_envs().map(|(name, value)| (name, value.unwrap()));
-    let mut command = Command::new("sh");
-    let status = command.env_clear().envs(env).args(["-c", &shell]).status();
-    assert_eq!(status.unwrap().code(), Some(0));
+    home.shell("$CTL key get id --out fd:3 3>>out");
+    assert_eq!(std::fs::read(home.0.root().join("out")).unwrap(), key);
+    home.shell("printf another > in; $CTL key put id --fd 3 3<in");
     assert_eq!(home.ok(&["key", "get", "id", "--out", "-"]), b"another");
 }
 
@@ -267,14 +275,10 @@ fn a_terminal_neither_gives_nor_gets_a_key() {
         ("key get id --out fd:3", "3>/dev/tty"),
         ("key put id --fd 3", "3</dev/tty"),
     ] {
-        let found = home.command(&[]);
-        let env = found.get_envs().map(|(name, value)| (name, value.unwrap()));
-        let line = format!("{EPISODECTL} {args} {how}");
-        let output = Command::new("script")
+        let line = format!("$CTL {args} {how}");
+        let output = home
+            .other("script")
             .args(["-qec", &line, "/dev/null"])
-            .env_clear()
-            .envs(env)
-            .env("PATH", "/usr/bin:/bin")
             .stdin(Stdio::null())
             .output()
             .expect("script is part of every Debian");
@@ -423,21 +427,7 @@ fn the_security_check_fails_where_others_can_come_in() {
 #[test]
 fn a_descriptor_is_used_as_it_is_and_let_go() {
     let home = Home::new();
-    let shell = |script: &str| {
-        let found = home.command(&[]);
-        let env = found.get_envs().map(|(name, value)| (name, value.unwrap()));
-        let output = Command::new("timeout")
-            .args(["20", "bash", "-ec", script])
-            .env_clear()
-            .envs(env)
-            .env("PATH", "/usr/bin:/bin")
-            .env("CTL", EPISODECTL)
-            .current_dir(home.0.root())
-            .output()
-            .expect("bash is there");
-        assert_eq!(output.status.code(), Some(0), "{script}: {output:?}");
-        String::from_utf8(output.stdout).expect("it is text")
-    };
+    let shell = |script: &str| home.shell(script);
     // The agent is started by the first, whose pipe must end.
     let said = shell("($CTL key get id --out fd:3 3>&1 >/dev/null || true) | cat");
     assert_eq!(said, "");

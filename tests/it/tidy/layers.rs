@@ -150,6 +150,7 @@ const TABLE: &[Row] = &[
             "paths",
             "proto",
             "reason",
+            "secret",
             "telemetry",
         ],
         &[
