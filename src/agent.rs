@@ -20,3 +20,4 @@ mod keeper;
 mod put;
 mod rpc;
 pub mod run;
+mod sleep;

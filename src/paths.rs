@@ -54,6 +54,10 @@ pub const AGENT_DIR_VAR: &str = "LOCKBOX_SESSION_AGENT_DIR";
 pub const AGENT_CONFIG_VAR: &str = "LOCKBOX_AGENT_CONFIG";
 /// Names the configuration of everything that handles lockboxes.
 pub const LOCKBOX_CONFIG_VAR: &str = "LOCKBOX_CONFIG";
+/// Overrides the agent's `prevent_sleep`.
+pub const AGENT_PREVENT_SLEEP_VAR: &str = "LOCKBOX_AGENT_PREVENT_SLEEP";
+/// Overrides the agent's `terminate_on_suspend`.
+pub const AGENT_TERMINATE_VAR: &str = "LOCKBOX_AGENT_TERMINATE_ON_SUSPEND";
 
 /// `sun_path` holds 108 bytes, one of them the final NUL: unix(7).
 pub const MAX_SOCKET_PATH: usize = 107;

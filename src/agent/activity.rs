@@ -2,14 +2,19 @@
 //!
 //! An activity is registered for a process and ends with it, whether or not anybody
 //! says so: the process is held by a pidfd, so a pid that is used again is another
-//! process. Refuses a process that is neither the caller nor its descendant.
+//! process, and never signalled. Refuses a process that is neither the caller nor
+//! its descendant.
 
-use std::{collections::HashMap, fs, os::fd::OwnedFd};
+use std::{collections::HashMap, fs, os::fd::OwnedFd, time::Duration};
 
 use parking_lot::Mutex;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, pidfd_open},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
 };
 
 /// Activities at most.
@@ -17,6 +22,12 @@ const MAX_ACTIVITIES: usize = 1024;
 
 /// Generations between a caller and its descendant that are looked at.
 const MAX_GENERATIONS: usize = 64;
+
+/// Between two looks whether processes that were signalled have ended.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How long a process that was killed may take to be gone.
+const KILLED: Duration = Duration::from_millis(500);
 
 /// What is done with the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,24 +85,16 @@ pub struct Activity {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Activities(Mutex<HashMap<Token, Held>>);
+pub struct Activities {
+    held: Mutex<HashMap<Token, Held>>,
+    /// Whether there are any.
+    any: watch::Sender<bool>,
+}
 
 #[derive(Debug)]
 struct Held {
     activity: Activity,
     process: OwnedFd,
-}
-
-impl Held {
-    /// A pidfd is readable once its process has ended.
-    fn is_over(&self) -> bool {
-        let mut polled = [PollFd::new(&self.process, PollFlags::IN)];
-        let at_once = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        matches!(poll(&mut polled, Some(&at_once)), Ok(ready) if ready > 0)
-    }
 }
 
 impl Activities {
@@ -104,7 +107,7 @@ impl Activities {
             return Err(ActivityError::NotYours);
         }
         let held = Held { activity, process };
-        let mut all = self.0.lock();
+        let mut all = self.held.lock();
         if all.len() >= MAX_ACTIVITIES {
             return Err(ActivityError::Full);
         }
@@ -113,6 +116,7 @@ impl Activities {
             let token = Token(number);
             if number != 0 && !all.contains_key(&token) {
                 all.insert(token, held);
+                self.tell(&all);
                 return Ok(token);
             }
         }
@@ -120,27 +124,87 @@ impl Activities {
 
     /// Ends those whose process has ended.
     pub fn prune(&self) {
-        self.0.lock().retain(|_, held| !held.is_over());
+        let mut all = self.held.lock();
+        all.retain(|_, held| !has_ended(&held.process));
+        self.tell(&all);
     }
 
     /// Ends one; another pid or token changes nothing.
     pub fn unregister(&self, pid: u32, token: Token) {
-        let mut all = self.0.lock();
+        let mut all = self.held.lock();
         let is_it = |held: &Held| u32::try_from(held.activity.pid) == Ok(pid);
         if all.get(&token).is_some_and(is_it) {
             all.remove(&token);
+            self.tell(&all);
         }
+    }
+
+    fn tell(&self, all: &HashMap<Token, Held>) {
+        let any = !all.is_empty();
+        self.any
+            .send_if_modified(|known| std::mem::replace(known, any) != any);
+    }
+
+    /// Turns true with the first of them and false with the last.
+    pub fn any(&self) -> watch::Receiver<bool> {
+        self.any.subscribe()
+    }
+
+    /// Asks all their processes to end, and kills those that have not by then; says
+    /// how many there were.
+    pub async fn terminate(&self, grace: Duration) -> usize {
+        let processes: Vec<OwnedFd> = {
+            let all = self.held.lock();
+            let held = all.values().filter(|held| !has_ended(&held.process));
+            held.filter_map(|held| held.process.try_clone().ok())
+                .collect()
+        };
+        signal_all(&processes, Signal::TERM);
+        if timeout(grace, ends(&processes)).await.is_err() {
+            signal_all(&processes, Signal::KILL);
+            let _ = timeout(KILLED, ends(&processes)).await;
+        }
+        self.prune();
+        processes.len()
     }
 
     /// All of them.
     pub fn list(&self) -> Vec<Activity> {
-        self.0.lock().values().map(|held| held.activity).collect()
+        self.held
+            .lock()
+            .values()
+            .map(|held| held.activity)
+            .collect()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.lock().is_empty()
+        self.held.lock().is_empty()
     }
+}
+
+/// One that has ended cannot be signalled any more: its pidfd stays its own.
+fn signal_all(processes: &[OwnedFd], signal: Signal) {
+    for process in processes {
+        let _ = pidfd_send_signal(process, signal);
+    }
+}
+
+/// Waits until all have ended.
+async fn ends(processes: &[OwnedFd]) {
+    while !processes.iter().all(has_ended) {
+        sleep(LOOK).await;
+    }
+}
+
+/// A pidfd is readable once its process has ended.
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(process, PollFlags::IN)];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    matches!(poll(&mut polled, Some(&at_once)), Ok(ready) if ready > 0)
 }
 
 /// Whether `pid` is `ancestor` or one of its descendants.
@@ -188,11 +252,11 @@ mod tests {
         all.unregister(pid, token);
         all.unregister(std::process::id(), super::Token(token.0 ^ 1));
         all.prune();
-        assert_eq!(all.0.lock().len(), 2, "all three changed nothing");
+        assert_eq!(all.held.lock().len(), 2, "all three changed nothing");
         child.kill().unwrap();
         child.wait().unwrap();
         all.prune();
-        assert_eq!(all.0.lock().len(), 1);
+        assert_eq!(all.held.lock().len(), 1);
         all.unregister(std::process::id(), token);
         assert!(all.is_empty());
         for stranger in [pid as i32, 1, i32::MAX] {

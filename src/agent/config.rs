@@ -1,14 +1,15 @@
 //! The configuration of the key cache: the table `[agent]` of a file that may belong
-//! to other programs too, whose tables are theirs.
+//! to other programs too, whose tables are theirs. The environment overrides what
+//! is said about sleep.
 //!
-//! Refuses a key of `[agent]` that is not known, and a file that was named and is
-//! not there.
+//! Refuses a key of `[agent]` that is not known, a file that was named and is not
+//! there, and a variable that says neither yes nor no.
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-use crate::paths::Env;
+use crate::paths::{AGENT_PREVENT_SLEEP_VAR, AGENT_TERMINATE_VAR, Env};
 
 /// Ten minutes: what source 001 gives an agent with nothing to keep.
 const IDLE_EXIT: Duration = Duration::from_mins(10);
@@ -22,6 +23,26 @@ pub struct AgentConfig {
     pub secret_memory: bool,
     /// Ends after so long with nothing to keep; none: never.
     pub idle_exit: Option<Duration>,
+    /// What is done about the machine's sleep.
+    pub sleep: SleepConfig,
+}
+
+/// What is done about the machine's sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SleepConfig {
+    /// Keep the machine awake while a program has a secret in hand.
+    pub prevent: bool,
+    /// End such programs before the machine sleeps all the same.
+    pub terminate: bool,
+}
+
+impl Default for SleepConfig {
+    fn default() -> Self {
+        Self {
+            prevent: true,
+            terminate: true,
+        }
+    }
 }
 
 impl Default for AgentConfig {
@@ -30,6 +51,7 @@ impl Default for AgentConfig {
             allow_unlocked_memory: false,
             secret_memory: true,
             idle_exit: Some(IDLE_EXIT),
+            sleep: SleepConfig::default(),
         }
     }
 }
@@ -46,11 +68,30 @@ struct Table {
     allow_unlocked_memory: Option<bool>,
     secret_memory: Option<bool>,
     idle_exit: Option<String>,
+    #[serde(alias = "suspend_inhibit")]
+    prevent_sleep: Option<bool>,
+    terminate_on_suspend: Option<bool>,
 }
 
 impl AgentConfig {
-    /// Reads the file that the environment names.
+    /// Reads the file that the environment names, and what the environment says.
     pub fn read(env: &Env) -> Result<Self, ConfigError> {
+        let mut config = Self::of_file(env)?;
+        for (name, setting) in [
+            (AGENT_PREVENT_SLEEP_VAR, &mut config.sleep.prevent),
+            (AGENT_TERMINATE_VAR, &mut config.sleep.terminate),
+        ] {
+            if let Some(text) = env.var(name) {
+                *setting = yes_or_no(&text.to_string_lossy()).ok_or_else(|| ConfigError {
+                    path: name.into(),
+                    why: format!("{}: must be true or false", text.display()),
+                })?;
+            }
+        }
+        Ok(config)
+    }
+
+    fn of_file(env: &Env) -> Result<Self, ConfigError> {
         let Some((path, named)) = env.agent_config() else {
             return Ok(Self::default());
         };
@@ -81,7 +122,19 @@ impl AgentConfig {
                 .unwrap_or(default.allow_unlocked_memory),
             secret_memory: agent.secret_memory.unwrap_or(default.secret_memory),
             idle_exit,
+            sleep: SleepConfig {
+                prevent: agent.prevent_sleep.unwrap_or(true),
+                terminate: agent.terminate_on_suspend.unwrap_or(true),
+            },
         })
+    }
+}
+
+fn yes_or_no(text: &str) -> Option<bool> {
+    match &*text.to_ascii_lowercase() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
     }
 }
 
@@ -90,7 +143,7 @@ fn seconds(text: &str) -> Option<Duration> {
     (number > 0).then(|| Duration::from_secs(number.into()))
 }
 
-/// A file that cannot be used.
+/// A file or a variable that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     path: PathBuf,
@@ -116,6 +169,24 @@ mod tests {
         let config = AgentConfig::parse("[vault]\nx = 1\n").unwrap();
         assert_eq!(config, AgentConfig::default());
         assert_eq!(config.idle_exit, Some(Duration::from_mins(10)));
+        assert!(config.sleep.prevent && config.sleep.terminate);
+    }
+
+    #[test]
+    fn what_is_said_about_sleep_has_two_names_and_an_override() {
+        for key in ["prevent_sleep", "suspend_inhibit"] {
+            let config = AgentConfig::parse(&format!("[agent]\n{key} = false")).unwrap();
+            assert!(!config.sleep.prevent && config.sleep.terminate, "{key}");
+        }
+        for (text, means) in [
+            ("TRUE", Some(true)),
+            ("1", Some(true)),
+            ("off", Some(false)),
+            ("", None),
+            ("2", None),
+        ] {
+            assert_eq!(super::yes_or_no(text), means, "{text}");
+        }
     }
 
     #[test]
@@ -138,6 +209,11 @@ mod tests {
             (
                 "[agent]\nallow_unlocked_memory = 1",
                 "allow_unlocked_memory",
+            ),
+            ("[agent]\nprevent_sleep = \"no\"", "prevent_sleep"),
+            (
+                "[agent]\nprevent_sleep = true\nsuspend_inhibit = true",
+                "prevent_sleep",
             ),
         ] {
             let refused = AgentConfig::parse(text).unwrap_err();

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{broadcast, watch};
 use tracing::{debug, info};
 
-use super::{activity::Activities, put::Put};
+use super::{activity::Activities, put::Put, sleep::Sleep};
 use crate::{
     clock::{Clock, Now},
     keycache::{arena::Arena, cache::Cache, entry::LockboxId, error::PutError},
@@ -29,7 +29,7 @@ pub(super) enum KeepError {
     Full,
     /// Its time is none, or never ends.
     InvalidTtl,
-    /// All keys were forgotten while it arrived.
+    /// All keys were forgotten while it arrived, or the machine is about to sleep.
     Wiped,
 }
 
@@ -64,6 +64,7 @@ pub(super) enum Event {
 pub(super) struct Keeper {
     pub(super) arena: Arc<Arena>,
     pub(super) activities: Activities,
+    pub(super) sleep: Sleep,
     cache: Mutex<Cache>,
     clock: Arc<dyn Clock>,
     events: broadcast::Sender<Event>,
@@ -84,6 +85,7 @@ impl Keeper {
         Self {
             arena,
             activities: Activities::default(),
+            sleep: Sleep::default(),
             cache: Mutex::default(),
             clock,
             events: broadcast::Sender::new(MAX_BEHIND),
@@ -113,10 +115,11 @@ impl Keeper {
         self.touched.store(now, Ordering::Relaxed);
     }
 
-    /// Keeps a key, unless everything was wiped since it began to arrive.
+    /// Keeps a key, unless everything was wiped since it began to arrive, or the
+    /// machine is about to sleep.
     pub(super) fn put(&self, put: Put, begun: u64) -> Result<(), KeepError> {
         let (mut cache, now) = self.cache();
-        if cache.wipes() != begun {
+        if cache.wipes() != begun || self.sleep.is_near() {
             return Err(KeepError::Wiped);
         }
         let stored = Event::Stored(put.id.clone());

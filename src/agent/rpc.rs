@@ -56,7 +56,7 @@ struct Begun(u64);
 /// See the module.
 pub(super) struct Door {
     keeper: Arc<Keeper>,
-    config: AgentConfig,
+    config: Arc<AgentConfig>,
     health: HealthServer<HealthService>,
     /// Held by every connection.
     open: mpsc::Sender<()>,
@@ -66,7 +66,7 @@ impl Door {
     /// Opens it, and tells its health. What follows ends with the last connection.
     pub(super) async fn new(
         keeper: &Arc<Keeper>,
-        config: &AgentConfig,
+        config: &Arc<AgentConfig>,
     ) -> (Arc<Self>, mpsc::Receiver<()>) {
         let reporter = HealthReporter::new();
         for service in ["", SERVICE_NAME] {
@@ -77,7 +77,7 @@ impl Door {
         let (open, closed) = mpsc::channel(1);
         let door = Self {
             keeper: Arc::clone(keeper),
-            config: config.clone(),
+            config: Arc::clone(config),
             health: HealthServer::new(HealthService::from_health_reporter(reporter)),
             open,
         };
@@ -119,7 +119,7 @@ impl Door {
                 let is_get = request.uri().path() == GET_KEY;
                 let api = Api {
                     keeper: Arc::clone(&self.keeper),
-                    idle_exit: self.config.idle_exit,
+                    config: Arc::clone(&self.config),
                     channels,
                     pid,
                 };

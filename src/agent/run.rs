@@ -19,6 +19,7 @@ use super::{
     harden::harden,
     keeper::Keeper,
     rpc::{self, Door},
+    sleep,
 };
 use crate::{
     clock::SystemClock,
@@ -67,6 +68,7 @@ fn start() -> Result<(), Failure> {
         log_to(Path::new(path)).map_err(unavailable)?;
     }
     let config = AgentConfig::read(&env).map_err(|error| (EXIT_BAD_CONFIG, error.into()))?;
+    let config = Arc::new(config);
     let dir = env.agent_dir().map_err(unavailable)?;
     ensure_private_dir(&dir).map_err(unavailable)?;
     let lock = match Lock::take_file(dir.join(AGENT_LOCK)) {
@@ -125,7 +127,7 @@ async fn serve(
     listener: std::os::unix::net::UnixListener,
     mut signals: Signals,
     keeper: &Arc<Keeper>,
-    config: &AgentConfig,
+    config: &Arc<AgentConfig>,
 ) -> io::Result<()> {
     let connections = Connections::new(
         connection_cap(raise_nofile(), Some(MAX_CONNECTIONS)),
@@ -134,6 +136,7 @@ async fn serve(
     let listener = tokio::net::UnixListener::from_std(listener)?;
     let guard = Guard::new(listener, Socket::Agent, UidSet::default(), connections);
     let (door, closed) = Door::new(keeper, config).await;
+    tokio::spawn(sleep::watch(Arc::clone(keeper), Arc::clone(config)));
     let mut stopping = keeper.stopping();
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -442,7 +442,32 @@ fn table(status: &pb::StatusResponse) -> String {
             "Ends when idle for",
             text(&status.idle_exit).unwrap_or_else(|| "never".to_owned()),
         ),
+        (
+            "Sleep",
+            status.sleep.as_ref().map(sleep_text).unwrap_or_default(),
+        ),
     ])
+}
+
+fn sleep_text(sleep: &pb::SleepStatus) -> String {
+    let watch = match sleep.watch() {
+        pb::SuspendWatch::Watching if sleep.delays_sleep => "waits until keys are forgotten",
+        pb::SuspendWatch::Watching => "is announced",
+        pb::SuspendWatch::Asleep => "is about to begin",
+        pb::SuspendWatch::Absent | pb::SuspendWatch::Unspecified => {
+            "is seen afterwards only, by its clocks"
+        }
+    };
+    let held_off = if sleep.holds_off_sleep {
+        ", and is held off: a secret is in hand"
+    } else {
+        ""
+    };
+    let why = match &*sleep.why {
+        "" => String::new(),
+        why => format!(" ({why})"),
+    };
+    format!("{watch}{held_off}{why}")
 }
 
 /// Forget all keys and end the agent.

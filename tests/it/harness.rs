@@ -19,4 +19,6 @@ pub use ctl::{Ctl, Done, EPISODECTL, Running, done};
 pub use daemon::{Builder, Daemon, Exit, Spawned};
 pub use dirs::Dirs;
 pub use disk::{Disk, need_disks, need_mounts};
-pub use tools::{need_command, need_root, need_tool, repository, skip_anywhere};
+pub use tools::{
+    need_command, need_python_module, need_root, need_tool, repository, skip_anywhere,
+};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 mod agent;
+mod bus;
 mod cache;
 mod controls;
 mod ctl;
@@ -18,6 +19,7 @@ mod refusals;
 mod rpc;
 mod scan;
 mod settings;
+mod sleep;
 mod wire;
 
 /// Guards against a hang; no promise is measured with it.

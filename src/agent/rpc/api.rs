@@ -1,6 +1,6 @@
 //! `episoded.keycache.v1.KeyCacheService`.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use hyper::body::Incoming;
 use tonic::{Request, Response, Status, body::Body};
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     agent::{
         activity::{Activity, ActivityError, Token},
+        config::AgentConfig,
         keeper::{KeepError, Keeper},
         put::Put,
     },
@@ -38,7 +39,7 @@ const MAX_PAGE_BYTES: usize = 1024 * 1024;
 pub(super) struct Api {
     pub(super) keeper: Arc<Keeper>,
     pub(super) channels: Arc<Channels>,
-    pub(super) idle_exit: Option<Duration>,
+    pub(super) config: Arc<AgentConfig>,
     /// The process at the other end.
     pub(super) pid: i32,
 }
@@ -91,7 +92,7 @@ impl Api {
                 bad.into_refusal()
             }
             KeepError::Wiped => {
-                let message = "all keys were forgotten while this one arrived";
+                let message = "all keys were forgotten while this one arrived, or the machine is about to sleep";
                 Refusal::new(Reason::KeysWiped, message)
             }
         })
@@ -147,7 +148,8 @@ impl Api {
 
     fn status(&self) -> pb::StatusResponse {
         let (cache, _) = self.keeper.cache();
-        let idle = self.idle_exit.map(|limit| limit.as_millis());
+        let idle = self.config.idle_exit.map(|limit| limit.as_millis());
+        let sleep = self.keeper.sleep.seen();
         pb::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: i32::try_from(std::process::id()).unwrap_or(0),
@@ -158,6 +160,7 @@ impl Api {
             activities: self.keeper.activities.list().len() as u32,
             last_wipe: self.keeper.last_wipe().as_ref().map(fields::show_wipe),
             idle_exit: idle.map(|limit| duration(u64::try_from(limit).unwrap_or(u64::MAX))),
+            sleep: Some(fields::show_sleep(sleep, self.config.sleep)),
         }
     }
 }

@@ -3,7 +3,12 @@
 use prost_types::Duration;
 
 use crate::{
-    agent::{activity, keeper::Wipe},
+    agent::{
+        activity,
+        config::SleepConfig,
+        keeper::Wipe,
+        sleep::{Seen, Watch},
+    },
     grpc::{
         convert::{request::duration, show::timestamp},
         status::Violations,
@@ -135,5 +140,21 @@ pub(super) fn show_wipe(wipe: &Wipe) -> pb::Wipe {
         time: Some(timestamp(wipe.at)),
         why: wipe.why.to_owned(),
         forgotten: u32::try_from(wipe.keys).unwrap_or(u32::MAX),
+    }
+}
+
+pub(super) fn show_sleep(seen: Seen, config: SleepConfig) -> pb::SleepStatus {
+    let watch = match seen.watch {
+        Watch::Absent => pb::SuspendWatch::Absent,
+        Watch::Watching => pb::SuspendWatch::Watching,
+        Watch::Asleep => pb::SuspendWatch::Asleep,
+    };
+    pb::SleepStatus {
+        watch: watch.into(),
+        why: seen.why,
+        delays_sleep: seen.delays,
+        holds_off_sleep: seen.blocks,
+        prevent_sleep: config.prevent,
+        terminate_on_suspend: config.terminate,
     }
 }

@@ -18,8 +18,8 @@ use crate::cli::error::{CliError, exit};
 use crate::cli::output::text::last_words;
 use crate::client::{KeyCache, Origin};
 use crate::paths::{
-    AGENT_CONFIG_VAR, AGENT_DIR_VAR, AGENT_SOCKET, LOCKBOX_CONFIG_VAR, ensure_private_dir,
-    socket_path,
+    AGENT_CONFIG_VAR, AGENT_DIR_VAR, AGENT_PREVENT_SLEEP_VAR, AGENT_SOCKET, AGENT_TERMINATE_VAR,
+    LOCKBOX_CONFIG_VAR, ensure_private_dir, socket_path,
 };
 
 /// What `episodectl` is called with to be the agent.
@@ -32,10 +32,13 @@ pub const AGENT_CHECK_ARGUMENT: &str = "__agent_security_check";
 const LOG_VAR: &str = "LOCKBOX_SESSION_AGENT_LOG";
 
 /// What an agent is told of its starter's environment, which may hold secrets.
-const KEPT: [&str; 8] = [
+const KEPT: [&str; 11] = [
     AGENT_DIR_VAR,
     AGENT_CONFIG_VAR,
     LOCKBOX_CONFIG_VAR,
+    AGENT_PREVENT_SLEEP_VAR,
+    AGENT_TERMINATE_VAR,
+    "DBUS_SYSTEM_BUS_ADDRESS",
     "XDG_RUNTIME_DIR",
     "XDG_CONFIG_HOME",
     "XDG_STATE_HOME",

@@ -51,6 +51,16 @@ pub fn need_command(name: &str) -> bool {
     found
 }
 
+/// Whether Debian's Python has a module; says so loudly when not. Fails in CI.
+pub fn need_python_module(name: &str) -> bool {
+    let module = Path::new("/usr/lib/python3/dist-packages").join(name);
+    let found = module.exists();
+    if !found {
+        skip(&format!("there is no python3-{name}: `make tools` as root"));
+    }
+    found
+}
+
 /// Says on the real standard error, which the test runner does not capture, that
 /// a test is skipped, and counts it for `make test`. Fails in CI.
 fn skip(why: &str) {
