@@ -17,6 +17,7 @@ mod connection;
 mod frame;
 mod harden;
 mod keeper;
+mod owners;
 mod put;
 mod rpc;
 pub mod run;

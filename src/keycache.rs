@@ -11,3 +11,4 @@ pub mod cache;
 pub mod channel;
 pub mod entry;
 pub mod error;
+pub mod grant;

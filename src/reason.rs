@@ -123,11 +123,13 @@ reasons! {
     FileUnreadable = "FILE_UNREADABLE", FAILED_PRECONDITION, 6;
     /// A backup runs already.
     BackupRunning = "BACKUP_RUNNING", FAILED_PRECONDITION, 6;
+    /// No memory can be locked, and keys are kept in no other.
+    SecureMemoryUnavailable = "SECURE_MEMORY_UNAVAILABLE", FAILED_PRECONDITION, 6;
     /// The channel was not opened on this connection: open another.
     ChannelUnknown = "CHANNEL_UNKNOWN", FAILED_PRECONDITION, 6;
     /// The session changed since the etag was read.
     StaleEtag = "STALE_ETAG", ABORTED, 75;
-    /// All keys were forgotten while this one arrived.
+    /// All keys were forgotten while this one arrived, or the machine is about to sleep.
     KeysWiped = "KEYS_WIPED", ABORTED, 75;
     /// The registry is full.
     SessionQuota = "SESSION_QUOTA", RESOURCE_EXHAUSTED, 75;
@@ -159,6 +161,8 @@ reasons! {
     ShuttingDown = "SHUTTING_DOWN", UNAVAILABLE, 69;
     /// The store failed; the outcome of a write is unknown.
     StoreFailed = "STORE_FAILED", UNAVAILABLE, 69;
+    /// episoded does not answer, and only it knows whose a key is.
+    EpisodedUnavailable = "EPISODED_UNAVAILABLE", UNAVAILABLE, 69;
     /// A bug.
     Internal = "INTERNAL", INTERNAL, 70;
 }

@@ -115,6 +115,7 @@ fn over_grpc(agent: &Agent, echo: &Echo) -> Vec<Figure> {
     let request = GetKeyRequest {
         channel_id: 1,
         lockbox_id: ID.to_owned(),
+        ..GetKeyRequest::default()
     };
     let body = Bytes::from(request.encode_to_vec());
     let real = body.clone();

@@ -72,7 +72,8 @@ impl From<KeepError> for FrameError {
     fn from(error: KeepError) -> Self {
         match error {
             KeepError::Full => Self::Full,
-            KeepError::Wiped => Self::Wiped,
+            // No frame makes a session the owner of a key.
+            KeepError::Wiped | KeepError::OwnerEnded => Self::Wiped,
             KeepError::InvalidTtl => {
                 Self::Malformed("the TTL must be at least a second and end before the clock does")
             }

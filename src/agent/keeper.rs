@@ -9,10 +9,17 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{broadcast, watch};
 use tracing::{debug, info};
 
-use super::{activity::Activities, put::Put, sleep::Sleep};
+use super::{activity::Activities, owners::Owners, put::Put, sleep::Sleep};
 use crate::{
     clock::{Clock, Now},
-    keycache::{arena::Arena, cache::Cache, entry::LockboxId, error::PutError},
+    ids::SessionId,
+    keycache::{
+        arena::{Arena, Secret},
+        cache::Cache,
+        entry::LockboxId,
+        error::PutError,
+        grant::{GrantEnd, GrantId, Terms},
+    },
 };
 
 /// A gap between the clocks that grew by more than this means that the machine
@@ -31,6 +38,8 @@ pub(super) enum KeepError {
     InvalidTtl,
     /// All keys were forgotten while it arrived, or the machine is about to sleep.
     Wiped,
+    /// The session that is to own it has ended meanwhile.
+    OwnerEnded,
 }
 
 impl From<PutError> for KeepError {
@@ -58,6 +67,8 @@ pub(super) enum Event {
     Expired(LockboxId),
     Forgotten(LockboxId),
     Wiped(Wipe),
+    Granted(GrantId),
+    GrantEnded(GrantId, GrantEnd),
 }
 
 /// See the module.
@@ -65,6 +76,7 @@ pub(super) struct Keeper {
     pub(super) arena: Arc<Arena>,
     pub(super) activities: Activities,
     pub(super) sleep: Sleep,
+    pub(super) owners: Owners,
     cache: Mutex<Cache>,
     clock: Arc<dyn Clock>,
     events: broadcast::Sender<Event>,
@@ -80,12 +92,13 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(arena: Arc<Arena>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(arena: Arc<Arena>, clock: Arc<dyn Clock>, owners: Owners) -> Self {
         let now = clock.now();
         Self {
             arena,
             activities: Activities::default(),
             sleep: Sleep::default(),
+            owners,
             cache: Mutex::default(),
             clock,
             events: broadcast::Sender::new(MAX_BEHIND),
@@ -130,6 +143,56 @@ impl Keeper {
         Ok(())
     }
 
+    /// Keeps a key for a session, which must be watched.
+    pub(super) fn grant(
+        &self,
+        id: GrantId,
+        key: Secret,
+        terms: Terms,
+        begun: u64,
+    ) -> Result<(), KeepError> {
+        let (mut cache, now) = self.cache();
+        if cache.wipes() != begun || self.sleep.is_near() {
+            return Err(KeepError::Wiped);
+        }
+        if !self.owners.is_watched(&id.session) {
+            return Err(KeepError::OwnerEnded);
+        }
+        let granted = Event::Granted(id.clone());
+        let kept = cache.grant(id, key, terms, now);
+        self.tell_expired(&mut cache);
+        kept?;
+        self.tell(granted);
+        Ok(())
+    }
+
+    /// Uses what a session owns: shows its key. None if there is none any more.
+    pub(super) fn use_grant<T>(
+        &self,
+        id: &GrantId,
+        use_it: impl FnOnce(&Secret) -> T,
+    ) -> Option<T> {
+        let (mut cache, now) = self.cache();
+        let used = cache.grants.use_one(id, now, use_it);
+        self.tell_expired(&mut cache);
+        used
+    }
+
+    /// Takes back what a session owns; says whether it was there.
+    pub(super) fn revoke(&self, id: &GrantId) -> bool {
+        let mut cache = self.cache.lock();
+        let was_there = cache.grants.revoke(id);
+        self.tell_expired(&mut cache);
+        was_there
+    }
+
+    /// Forgets all that a session owns.
+    pub(super) fn end_session(&self, session: &SessionId) {
+        let mut cache = self.cache.lock();
+        cache.grants.end_session(session);
+        self.tell_expired(&mut cache);
+    }
+
     /// Forgets a key; says whether it was there.
     pub(super) fn forget(&self, id: &LockboxId) -> bool {
         let mut cache = self.cache.lock();
@@ -153,7 +216,7 @@ impl Keeper {
         count
     }
 
-    /// Tells what ended by itself before anything that comes after it.
+    /// Tells what ended before anything that comes after it.
     fn tell_expired(&self, cache: &mut Cache) {
         let expired = cache.take_expired();
         if !expired.is_empty() {
@@ -161,6 +224,9 @@ impl Keeper {
         }
         for id in expired {
             self.tell(Event::Expired(id));
+        }
+        for (id, why) in cache.grants.take_ended() {
+            self.tell(Event::GrantEnded(id, why));
         }
     }
 
@@ -178,6 +244,11 @@ impl Keeper {
     /// The last time all keys were forgotten.
     pub(super) fn last_wipe(&self) -> Option<Wipe> {
         *self.last_wipe.lock()
+    }
+
+    /// The time.
+    pub(super) fn now(&self) -> Now {
+        self.clock.now()
     }
 
     /// Milliseconds since the start.
@@ -210,6 +281,7 @@ impl Keeper {
         let (mut cache, now) = self.cache();
         cache.prune(now);
         self.tell_expired(&mut cache);
+        self.owners.retain(|session| cache.grants.has(session));
     }
 
     /// Forgets everything and ends the process.
@@ -240,7 +312,7 @@ mod tests {
 
     use super::Keeper;
     use crate::{
-        agent::put::Put,
+        agent::{owners::Owners, put::Put},
         clock::{BootId, Clock, Now},
         keycache::{
             arena::{Allowed, Arena},
@@ -283,7 +355,11 @@ mod tests {
             secret: true,
             unlocked: true,
         };
-        let keeper = Keeper::new(Arena::new(1 << 20, any).unwrap(), clock.clone());
+        let keeper = Keeper::new(
+            Arena::new(1 << 20, any).unwrap(),
+            clock.clone(),
+            Owners::default(),
+        );
         for (slept, left) in [(2_000, 1), (2_001, 0), (0, 1)] {
             put(&keeper);
             let mut now = clock.0.lock().unwrap();

@@ -6,11 +6,12 @@
 mod api;
 mod channels;
 mod fields;
+mod keys;
 mod watch;
 
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use hyper::body::Incoming;
 use tokio::{net::UnixStream, sync::mpsc, time::timeout};
 use tonic::{Status, body::Body};
@@ -21,6 +22,7 @@ use tonic_health::{
 };
 use tonic_reflection::server::Builder;
 use tower_service::Service as _;
+use zeroize::Zeroizing;
 
 use self::{api::Api, channels::Channels};
 use super::{config::AgentConfig, keeper::Keeper};
@@ -28,13 +30,14 @@ use crate::{
     daemon::{connection::serve_calls, guard::Peer},
     grpc::{
         answer::AnswerBody,
-        dispatch::{discard, give_reason, unknown_method},
-        status,
+        dispatch::{bearer, discard, give_reason, unknown_method},
+        status::{self, Refusal, handle_not_accepted},
     },
     proto::{
         DESCRIPTORS,
         keycache::key_cache_service_server::{KeyCacheServiceServer, SERVICE_NAME},
     },
+    reason::Reason,
 };
 
 /// The call that takes the shortest way.
@@ -49,9 +52,34 @@ const CALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// How long calls that have begun may last once the process is to end.
 const DRAIN: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// Calls that may come with a handle.
+const OF_EPISODES: [&str; 2] = [GET_KEY, "/episoded.keycache.v1.KeyCacheService/OpenChannel"];
+
 /// How often everything had been wiped when a call came.
 #[derive(Debug, Clone, Copy)]
 struct Begun(u64);
+
+/// What a call shows of itself.
+#[derive(Clone)]
+enum Presented {
+    Nothing,
+    /// What stands behind `Bearer `.
+    Handle(Arc<Zeroizing<Vec<u8>>>),
+}
+
+impl Presented {
+    fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        match (values.next(), values.next()) {
+            (None, _) => Ok(Self::Nothing),
+            (Some(value), None) => {
+                let handle = Zeroizing::new(bearer(value.as_bytes()).to_vec());
+                Ok(Self::Handle(Arc::new(handle)))
+            }
+            (Some(_), Some(_)) => Err(handle_not_accepted()),
+        }
+    }
+}
 
 /// See the module.
 pub(super) struct Door {
@@ -113,10 +141,23 @@ impl Door {
         let service = request.uri().path().split('/').nth(1).unwrap_or_default();
         let Ok(response) = match service {
             SERVICE_NAME => {
+                let path = request.uri().path();
+                let (is_get, of_episodes) = (path == GET_KEY, OF_EPISODES.contains(&path));
+                let presented = match Presented::of(request.headers()) {
+                    Ok(Presented::Handle(_)) if !of_episodes => Err(not_of_episodes()),
+                    presented => presented,
+                };
+                let presented = match presented {
+                    Ok(presented) => presented,
+                    Err(refusal) => {
+                        discard(request.into_body()).await;
+                        return refuse(refusal);
+                    }
+                };
                 let begun = Begun(*self.keeper.wipes().borrow());
                 request.extensions_mut().insert(begun);
+                request.extensions_mut().insert(presented);
                 self.keeper.touch();
-                let is_get = request.uri().path() == GET_KEY;
                 let api = Api {
                     keeper: Arc::clone(&self.keeper),
                     config: Arc::clone(&self.config),
@@ -124,7 +165,7 @@ impl Door {
                     pid,
                 };
                 if is_get {
-                    return api::get(&api, MAX_REQUEST, request).await;
+                    return keys::get(&api, MAX_REQUEST, request).await;
                 }
                 KeyCacheServiceServer::new(api)
                     .max_decoding_message_size(MAX_REQUEST)
@@ -165,6 +206,11 @@ fn reflection() -> Builder<'static> {
         .with_service_name("grpc.health.v1.Health")
 }
 
-fn refuse(refusal: status::Refusal) -> Response<Body> {
+fn not_of_episodes() -> Refusal {
+    let message = "a call with a handle may take its session's keys, and nothing else";
+    Refusal::new(Reason::OperatorOnly, message)
+}
+
+fn refuse(refusal: Refusal) -> Response<Body> {
     Status::from(refusal).into_http()
 }

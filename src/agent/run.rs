@@ -18,6 +18,7 @@ use super::{
     connection,
     harden::harden,
     keeper::Keeper,
+    owners::Owners,
     rpc::{self, Door},
     sleep,
 };
@@ -101,7 +102,7 @@ fn start() -> Result<(), Failure> {
         memory = arena.kind().as_str(),
         "serving"
     );
-    let keeper = Arc::new(Keeper::new(arena, Arc::new(clock)));
+    let keeper = Arc::new(Keeper::new(arena, Arc::new(clock), Owners::new(&env)));
     let served = runtime.block_on(serve(listener, signals, &keeper, &config));
     remove(file, &lock);
     // Connections end here, and with them what they were in the middle of.

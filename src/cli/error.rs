@@ -36,6 +36,10 @@ pub mod exit {
     pub const TRY_AGAIN: u8 = 75;
     /// Not allowed.
     pub const NO_PERMISSION: u8 = 77;
+    /// The program that was named cannot be run, as shells have it.
+    pub const NOT_EXECUTABLE: u8 = 126;
+    /// It is not there, as shells have it.
+    pub const COMMAND_NOT_FOUND: u8 = 127;
 }
 
 /// Why a command failed.

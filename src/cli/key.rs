@@ -20,14 +20,17 @@ use super::error::{CliError, exit};
 use super::output::protojson::to_json;
 use super::output::text::{Columns, clean, fields, second};
 use super::output::{Format, note, protojson::duration_text};
+use super::secrets::HandleArgs;
 use crate::client::KeyCache;
 use crate::client::keycache::Keep;
 use crate::keycache::arena::MAX_KEY;
 use crate::keycache::entry::LockboxId;
-use crate::proto::keycache as pb;
+use crate::proto::keycache::{self as pb, ActivityKind};
 use crate::secret::forbid_dumps;
 
 mod agent;
+mod exec;
+mod grant;
 
 pub use agent::{AGENT_ARGUMENT, AGENT_CHECK_ARGUMENT};
 
@@ -38,6 +41,12 @@ pub enum KeyCommand {
     Put(Put),
     /// Write a key to a descriptor
     Get(Get),
+    /// Run a program with a key on its stdin
+    Exec(exec::Exec),
+    /// Give a key to the session of an episode
+    Grant(grant::Grant),
+    /// Take a key back from a session
+    Revoke(grant::Revoke),
     /// Forget the key of a lockbox
     Forget(Forget),
     /// List what is kept
@@ -85,6 +94,9 @@ impl KeyCommand {
         match self {
             Self::Put(command) => command.run(context).await,
             Self::Get(command) => command.run(context).await,
+            Self::Exec(command) => command.run(context).await,
+            Self::Grant(command) => command.run(context).await,
+            Self::Revoke(command) => command.run(context).await,
             Self::Forget(command) => command.run(context).await,
             Self::Sessions(command) => command.run(context).await,
             Self::Lock(command) => command.run(context).await,
@@ -218,8 +230,10 @@ impl Put {
             max_lifetime: self.max_lifetime,
         };
         let cache = agent::ensure(context).await?;
-        cache.put(&self.lockbox_id, &self.path, &key, keep).await?;
-        Ok(())
+        let activity = Activity::begin(&cache, ActivityKind::Open).await;
+        let put = cache.put(&self.lockbox_id, &self.path, &key, keep).await;
+        activity.end().await;
+        Ok(put?)
     }
 }
 
@@ -251,21 +265,73 @@ pub struct Get {
     /// Where the key goes: fd:N, or - for stdout; never a terminal
     #[arg(long, value_name = "fd:N|-")]
     out: Place,
+
+    /// Take the key that the session of the handle owns, see `key grant`
+    #[arg(long)]
+    own: bool,
+
+    #[command(flatten)]
+    handle: HandleArgs,
 }
 
 impl Get {
     async fn run(self, context: &Context) -> Result<(), CliError> {
         harden()?;
         let mut out = self.out.open(io::stdout(), exit::CANNOT_CREATE)?;
-        let cache = agent::ensure(context).await?;
-        let Some(key) = cache.get(&self.lockbox_id).await? else {
-            let message = format!("no key of {} is kept", clean(&self.lockbox_id));
-            return Err(CliError::local(exit::NO_INPUT, "NOT_FOUND", message)
-                .with_hint("keep it with `episodectl key put`"));
+        let cache = if self.own {
+            agent::find(context).await?
+        } else {
+            Some(agent::ensure(context).await?)
         };
-        let written = out.write_all(&key).and_then(|()| out.flush());
-        // A reader that has gone has no key, so this is no success.
-        written.map_err(|error| CliError::writing(Path::new("the key"), &error))
+        // An agent that were started now would have nothing that anybody owns.
+        let cache = cache.ok_or_else(|| exit_when_missing(&self.lockbox_id))?;
+        let activity = Activity::begin(&cache, ActivityKind::Open).await;
+        let asked = if self.own {
+            let handle = self.handle.require(&context.env)?;
+            cache.clone().with_handle(handle)
+        } else {
+            cache.clone()
+        };
+        let written = match asked.get(&self.lockbox_id).await {
+            Ok(Some(key)) => out
+                .write_all(&key)
+                .and_then(|()| out.flush())
+                // A reader that has gone has no key, so this is no success.
+                .map_err(|error| CliError::writing(Path::new("the key"), &error)),
+            Ok(None) => Err(exit_when_missing(&self.lockbox_id)),
+            Err(error) => Err(error.into()),
+        };
+        activity.end().await;
+        written
+    }
+}
+
+fn exit_when_missing(id: &str) -> CliError {
+    let message = format!("no key of {} is kept", clean(id));
+    CliError::local(exit::NO_INPUT, "NOT_FOUND", message)
+        .with_hint("keep it with `episodectl key put`")
+}
+
+/// That this process has a key in hand: the machine is kept awake meanwhile. A
+/// command that cannot say so goes on without.
+struct Activity<'a> {
+    cache: &'a KeyCache,
+    token: Option<u64>,
+}
+
+impl<'a> Activity<'a> {
+    async fn begin(cache: &'a KeyCache, kind: ActivityKind) -> Self {
+        let begun = cache.begin_activity(std::process::id(), kind).await;
+        Self {
+            cache,
+            token: begun.ok(),
+        }
+    }
+
+    async fn end(self) {
+        if let Some(token) = self.token {
+            let _ = self.cache.end_activity(std::process::id(), token).await;
+        }
     }
 }
 
@@ -363,7 +429,7 @@ impl Sessions {
         let mut printer = context.printer();
         match context.format {
             Format::Table => {
-                let mut table = Columns::new(&["LOCKBOX", "PATH", "REMAINING", "USES"]);
+                let mut table = Columns::new(&["LOCKBOX", "PATH", "REMAINING", "USES", "OWNER"]);
                 for key in &keys {
                     table.row(row(key));
                 }
@@ -393,7 +459,15 @@ fn row(key: &pb::CachedKey) -> Vec<String> {
         key.path.clone(),
         remaining.as_ref().map(duration_text).unwrap_or_default(),
         key.hits.to_string(),
+        key.owner.as_ref().map(owner_text).unwrap_or_default(),
     ]
+}
+
+fn owner_text(owner: &pb::Owner) -> String {
+    match owner.max_uses {
+        0 => owner.session_id.clone(),
+        left => format!("{} ({left} more uses)", owner.session_id),
+    }
 }
 
 fn whole_seconds(duration: &prost_types::Duration) -> prost_types::Duration {
@@ -434,6 +508,7 @@ fn table(status: &pb::StatusResponse) -> String {
         ("Pid", status.pid.to_string()),
         ("Running for", text(&status.uptime).unwrap_or_default()),
         ("Keys", status.entries.to_string()),
+        ("Keys of sessions", status.owned.to_string()),
         ("Locked bytes", status.locked_bytes.to_string()),
         ("Memory", status.memory.clone()),
         ("Activities", status.activities.to_string()),

@@ -51,9 +51,9 @@ use signals::Signals;
 /// Before the command was started.
 const FAILED_BEFORE_START: u8 = 125;
 /// As a shell: found, but not to be executed.
-const NOT_EXECUTABLE: u8 = 126;
+const NOT_EXECUTABLE: u8 = super::error::exit::NOT_EXECUTABLE;
 /// As a shell: not found.
-const NOT_FOUND: u8 = 127;
+const NOT_FOUND: u8 = super::error::exit::COMMAND_NOT_FOUND;
 /// Somebody else ended the session.
 const SESSION_ENDED: u8 = 124;
 

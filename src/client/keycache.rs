@@ -18,11 +18,11 @@ use tower::service_fn;
 use zeroize::Zeroizing;
 
 use super::channel::AUTHORITY;
-use super::{Client, ClientError, DEFAULT_TIMEOUT, Stream};
+use super::{Client, ClientError, DEFAULT_TIMEOUT, Handle, Stream};
 use crate::keycache::channel::{Agreement, Channel, TAG, Way};
 use crate::keycache::entry::LockboxId;
-use crate::proto::keycache as pb;
 use crate::proto::keycache::key_cache_service_client::KeyCacheServiceClient;
+use crate::proto::keycache::{self as pb, forget_key_request::Which};
 use crate::reason::Reason;
 
 type Service = KeyCacheServiceClient<tonic::transport::Channel>;
@@ -95,27 +95,50 @@ impl KeyCache {
         key: &[u8],
         keep: Keep,
     ) -> Result<(), ClientError> {
-        let id = parse_id(lockbox_id)?;
         let expiry = if keep.absolute {
             pb::Expiry::Absolute
         } else {
-            pb::Expiry::Sliding
+            pb::Expiry::Unspecified
         };
+        let request = pb::PutKeyRequest {
+            lockbox_id: lockbox_id.to_owned(),
+            path: path.to_owned(),
+            ttl: keep.ttl,
+            expiry: expiry.into(),
+            max_lifetime: keep.max_lifetime,
+            ..pb::PutKeyRequest::default()
+        };
+        self.send(request, key).await
+    }
+
+    /// Gives a key of 1 to 65,536 bytes to the session of an episode, and to nobody
+    /// else: until its time, its uses or the session are over.
+    pub async fn grant(
+        &self,
+        lockbox_id: &str,
+        key: &[u8],
+        owner: pb::Owner,
+    ) -> Result<(), ClientError> {
+        let request = pb::PutKeyRequest {
+            lockbox_id: lockbox_id.to_owned(),
+            owner: Some(owner),
+            ..pb::PutKeyRequest::default()
+        };
+        self.send(request, key).await
+    }
+
+    /// Seals a key into a put that lacks it.
+    async fn send(&self, mut request: pb::PutKeyRequest, key: &[u8]) -> Result<(), ClientError> {
+        let id = parse_id(&request.lockbox_id)?;
         let mut refused = None;
         loop {
             let sealing = self.sealing(refused.as_ref()).await?;
             let sealed = sealing.channel.seal(Way::Put, &id, key);
             let sealed = sealed.map_err(|_| self.cannot("seal"))?;
-            let request = self.client.unary(pb::PutKeyRequest {
-                channel_id: sealing.id,
-                counter: sealed.counter,
-                sealed_key: sealed.bytes,
-                lockbox_id: lockbox_id.to_owned(),
-                path: path.to_owned(),
-                ttl: keep.ttl,
-                expiry: expiry.into(),
-                max_lifetime: keep.max_lifetime,
-            });
+            request.channel_id = sealing.id;
+            request.counter = sealed.counter;
+            request.sealed_key = sealed.bytes;
+            let request = self.client.unary(request.clone());
             match self.client.answer(self.service().put_key(request).await) {
                 Err(error) if refused.is_none() && is_unknown(&error) => refused = Some(sealing),
                 done => return done.map(drop),
@@ -123,16 +146,30 @@ impl KeyCache {
         }
     }
 
+    /// The same connection speaking for the session of that handle: [`Self::get`]
+    /// answers what that session owns, and nothing else is answered.
+    #[must_use]
+    pub fn with_handle(mut self, handle: Handle) -> Self {
+        self.client = self.client.with_handle(handle);
+        self
+    }
+
     /// The key of that id, if it is there.
     pub async fn get(&self, lockbox_id: &str) -> Result<Option<Zeroizing<Vec<u8>>>, ClientError> {
         let id = parse_id(lockbox_id)?;
+        let mut request = pb::GetKeyRequest {
+            lockbox_id: lockbox_id.to_owned(),
+            ..pb::GetKeyRequest::default()
+        };
         let mut refused = None;
         let (sealing, answer) = loop {
-            let sealing = self.sealing(refused.as_ref()).await?;
-            let request = self.client.unary(pb::GetKeyRequest {
-                channel_id: sealing.id,
-                lockbox_id: lockbox_id.to_owned(),
-            });
+            let mut open = self.sealing.lock().await;
+            let Some(sealing) = known(&open, refused.as_ref()) else {
+                break self.get_first(&mut open, request).await?;
+            };
+            drop(open);
+            request.channel_id = sealing.id;
+            let request = self.client.unary(request.clone());
             match self.client.answer(self.service().get_key(request).await) {
                 Err(error) if refused.is_none() && is_unknown(&error) => refused = Some(sealing),
                 done => break (sealing, done?),
@@ -150,13 +187,28 @@ impl KeyCache {
         Ok(Some(key))
     }
 
+    /// Opens the channel with the first get: one way instead of two.
+    async fn get_first(
+        &self,
+        open: &mut Option<Arc<Sealing>>,
+        mut request: pb::GetKeyRequest,
+    ) -> Result<(Arc<Sealing>, pb::GetKeyResponse), ClientError> {
+        let agreement = Agreement::new().map_err(|_| self.cannot("open"))?;
+        request.channel_id = 0;
+        request.client_public_key = agreement.public().to_vec();
+        let request = self.client.unary(request);
+        let answer = self.client.answer(self.service().get_key(request).await)?;
+        let sealing = self.agree(agreement, &answer.server_public_key, answer.channel_id)?;
+        *open = Some(Arc::clone(&sealing));
+        Ok((sealing, answer))
+    }
+
     /// The channel of this connection, another than `but`: after a reconnect the agent
     /// knows none.
     async fn sealing(&self, but: Option<&Arc<Sealing>>) -> Result<Arc<Sealing>, ClientError> {
         let mut open = self.sealing.lock().await;
-        let is_refused = |known: &Arc<Sealing>| but.is_some_and(|but| Arc::ptr_eq(known, but));
-        if let Some(known) = open.as_ref().filter(|known| !is_refused(known)) {
-            return Ok(Arc::clone(known));
+        if let Some(known) = known(&open, but) {
+            return Ok(known);
         }
         let agreement = Agreement::new().map_err(|_| self.cannot("open"))?;
         let request = self.client.unary(pb::OpenChannelRequest {
@@ -164,13 +216,20 @@ impl KeyCache {
         });
         let answer = self.service().open_channel(request).await;
         let answer = self.client.answer(answer)?;
-        let channel = agreement.as_client(&answer.server_public_key);
-        let sealing = Arc::new(Sealing {
-            channel: channel.map_err(|_| self.cannot("open"))?,
-            id: answer.channel_id,
-        });
+        let sealing = self.agree(agreement, &answer.server_public_key, answer.channel_id)?;
         *open = Some(Arc::clone(&sealing));
         Ok(sealing)
+    }
+
+    fn agree(
+        &self,
+        agreement: Agreement,
+        server_public_key: &[u8],
+        id: u32,
+    ) -> Result<Arc<Sealing>, ClientError> {
+        let channel = agreement.as_client(server_public_key);
+        let channel = channel.map_err(|_| self.cannot("open"))?;
+        Ok(Arc::new(Sealing { channel, id }))
     }
 
     fn cannot(&self, what: &str) -> ClientError {
@@ -181,22 +240,53 @@ impl KeyCache {
 
     /// Forgets the key of that id; how many there were.
     pub async fn forget(&self, lockbox_id: &str) -> Result<u32, ClientError> {
-        self.forget_which(pb::forget_key_request::Which::LockboxId(lockbox_id.into()))
+        self.forget_which(Which::LockboxId(lockbox_id.into()), "")
+            .await
+    }
+
+    /// Takes back a key of that id that a session owns; how many there were.
+    pub async fn revoke(&self, lockbox_id: &str, session_id: &str) -> Result<u32, ClientError> {
+        self.forget_which(Which::LockboxId(lockbox_id.into()), session_id)
             .await
     }
 
     /// Forgets all keys at that path; how many there were.
     pub async fn forget_path(&self, path: &str) -> Result<u32, ClientError> {
-        self.forget_which(pb::forget_key_request::Which::Path(path.into()))
-            .await
+        self.forget_which(Which::Path(path.into()), "").await
     }
 
-    async fn forget_which(&self, which: pb::forget_key_request::Which) -> Result<u32, ClientError> {
-        let request = self
-            .client
-            .unary(pb::ForgetKeyRequest { which: Some(which) });
+    async fn forget_which(&self, which: Which, session_id: &str) -> Result<u32, ClientError> {
+        let request = self.client.unary(pb::ForgetKeyRequest {
+            which: Some(which),
+            session_id: session_id.to_owned(),
+        });
         let answer = self.client.answer(self.service().forget_key(request).await);
         Ok(answer?.forgotten)
+    }
+
+    /// Says that a process, the caller's own or a descendant, has a secret in hand; how
+    /// to say that it no longer has. Ends with the process.
+    pub async fn begin_activity(
+        &self,
+        pid: u32,
+        kind: pb::ActivityKind,
+    ) -> Result<u64, ClientError> {
+        let request = self.client.unary(pb::RegisterActivityRequest {
+            pid: i32::try_from(pid).unwrap_or(0),
+            kind: kind.into(),
+        });
+        let answer = self.service().register_activity(request).await;
+        Ok(self.client.answer(answer)?.token)
+    }
+
+    /// Says that it no longer has.
+    pub async fn end_activity(&self, pid: u32, token: u64) -> Result<(), ClientError> {
+        let request = self.client.unary(pb::UnregisterActivityRequest {
+            pid: i32::try_from(pid).unwrap_or(0),
+            token,
+        });
+        let answer = self.service().unregister_activity(request).await;
+        self.client.answer(answer).map(drop)
     }
 
     /// Forgets all keys; how many there were.
@@ -254,6 +344,12 @@ async fn own(socket: Arc<Path>) -> io::Result<TokioIo<UnixStream>> {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     Ok(TokioIo::new(stream))
+}
+
+/// The channel that is open, if it is another than the one that was refused.
+fn known(open: &Option<Arc<Sealing>>, but: Option<&Arc<Sealing>>) -> Option<Arc<Sealing>> {
+    let is_refused = |known: &Arc<Sealing>| but.is_some_and(|but| Arc::ptr_eq(known, but));
+    open.as_ref().filter(|known| !is_refused(known)).cloned()
 }
 
 fn is_unknown(error: &ClientError) -> bool {

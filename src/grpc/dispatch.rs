@@ -272,7 +272,7 @@ fn is_replaced(sessions: &Sessions, digest: &HandleDigest) -> bool {
 
 /// What stands behind `Bearer `; whatever else came takes the same way and is
 /// not a handle.
-fn bearer(value: &[u8]) -> &[u8] {
+pub(crate) fn bearer(value: &[u8]) -> &[u8] {
     let value = &value[..value.len().min(MAX_AUTHORIZATION)];
     match value.split_at_checked(7) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer ") => rest,

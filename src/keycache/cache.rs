@@ -14,6 +14,7 @@ use super::{
     arena::Secret,
     entry::{Entry, Keep, LockboxId},
     error::PutError,
+    grant::{GrantId, Grants, MAX_GRANTS, Terms},
 };
 use crate::clock::Now;
 
@@ -26,6 +27,8 @@ pub const MAX_NAMES: usize = 16 * 1024 * 1024;
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Cache {
+    /// What belongs to sessions.
+    pub grants: Grants,
     /// Boxed: the tree's nodes are half empty.
     entries: BTreeMap<LockboxId, Box<Entry>>,
     /// No entry ends before this, on the boot clock.
@@ -76,11 +79,37 @@ impl Cache {
         Ok(())
     }
 
+    /// Gives a key to a session, in place of what it had of that lockbox.
+    pub fn grant(
+        &mut self,
+        id: GrantId,
+        key: Secret,
+        terms: Terms,
+        now: Now,
+    ) -> Result<(), PutError> {
+        if terms.time == 0 {
+            return Err(PutError::InvalidTtl);
+        }
+        if self.is_full() {
+            self.prune(now);
+            if self.is_full() {
+                return Err(PutError::Full);
+            }
+        }
+        self.grants.give(id, key, terms, now);
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        let grants = self.grants.len();
+        grants >= MAX_GRANTS || self.entries.len() + grants >= MAX_ENTRIES
+    }
+
     /// Whether an entry with so many bytes of names may come, or take the place of
     /// the one that has its id.
     fn has_room(&self, id: &LockboxId, names: usize) -> bool {
         let replaced = self.entries.get(id).map(|old| names_of(id, old));
-        let entries = self.entries.len() - usize::from(replaced.is_some());
+        let entries = self.entries.len() - usize::from(replaced.is_some()) + self.grants.len();
         entries < MAX_ENTRIES && self.names - replaced.unwrap_or(0) + names <= MAX_NAMES
     }
 
@@ -118,7 +147,7 @@ impl Cache {
     pub fn wipe(&mut self) -> usize {
         self.wipes += 1;
         self.names = 0;
-        std::mem::take(&mut self.entries).len()
+        std::mem::take(&mut self.entries).len() + self.grants.wipe()
     }
 
     /// How often everything was wiped: a key that was on its way in before must not
@@ -129,6 +158,7 @@ impl Cache {
 
     /// Ends what is over; says how many.
     pub fn prune(&mut self, now: Now) -> usize {
+        self.grants.prune(now);
         if self.entries.is_empty() || now.boot < self.earliest {
             return 0;
         }
@@ -172,13 +202,14 @@ impl Cache {
             .filter(move |(_, entry)| !entry.is_over(now))
     }
 
-    /// How many entries, those that are over included until they are found.
+    /// How many entries without an owner, those that are over included until they are
+    /// found.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// Whether there is no key, of sessions neither.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.grants.is_empty()
     }
 }

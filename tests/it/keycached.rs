@@ -14,6 +14,7 @@ mod ctl;
 mod frames;
 mod life;
 mod memory;
+mod owned;
 mod places;
 mod refusals;
 mod rpc;

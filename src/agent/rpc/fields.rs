@@ -1,6 +1,8 @@
 //! What calls carry, checked; and what they are answered.
 
-use prost_types::Duration;
+use std::num::NonZeroU32;
+
+use prost_types::{Duration, Timestamp};
 
 use crate::{
     agent::{
@@ -9,14 +11,17 @@ use crate::{
         keeper::Wipe,
         sleep::{Seen, Watch},
     },
+    clock::Now,
     grpc::{
         convert::{request::duration, show::timestamp},
         status::Violations,
     },
+    ids::SessionId,
     keycache::{
         arena::MAX_KEY,
         channel::TAG,
         entry::{DEFAULT_MAX_LIFETIME, DEFAULT_TTL, Entry, Expiry, Keep, LockboxId},
+        grant::{Grant, GrantId, MAX_GRANT, Terms},
     },
     proto::keycache as pb,
     reason::Reason,
@@ -97,6 +102,52 @@ fn millis(duration: &Duration) -> Option<u64> {
         .checked_add(nanos.div_ceil(1_000_000))
 }
 
+/// Whose a key shall be, and for how long.
+pub(super) fn owner(
+    owner: &pb::Owner,
+    now: Now,
+    bad: &mut Violations,
+) -> Option<(SessionId, Terms)> {
+    let session = bad.take("owner.session_id", SessionId::parse(&owner.session_id));
+    let ends = owner.expire_time.as_ref().and_then(epoch_millis);
+    let time = ends
+        .map(|ends| ends.saturating_sub(now.wall))
+        .filter(|time| (1..=MAX_GRANT).contains(time));
+    if time.is_none() {
+        let rule = "must be a time within the next 24 hours";
+        bad.add(Reason::InvalidTtl, "owner.expire_time", rule);
+    }
+    let uses = NonZeroU32::new(owner.max_uses);
+    Some((session?, Terms { time: time?, uses }))
+}
+
+/// None: before the epoch, not normal, or too late for a number.
+fn epoch_millis(time: &Timestamp) -> Option<u64> {
+    millis(&Duration {
+        seconds: time.seconds,
+        nanos: time.nanos,
+    })
+}
+
+/// What an owned key has no use for.
+pub(super) fn nothing_but_owner(request: &pb::PutKeyRequest, bad: &mut Violations) {
+    let rule = "must not be set for a key that a session owns";
+    for (field, is_set, reason) in [
+        ("path", !request.path.is_empty(), Reason::MalformedMessage),
+        ("ttl", request.ttl.is_some(), Reason::InvalidTtl),
+        ("expiry", request.expiry != 0, Reason::MalformedMessage),
+        (
+            "max_lifetime",
+            request.max_lifetime.is_some(),
+            Reason::InvalidTtl,
+        ),
+    ] {
+        if is_set {
+            bad.add(reason, field, rule);
+        }
+    }
+}
+
 pub(super) fn activity_kind(number: i32, bad: &mut Violations) -> Option<activity::Kind> {
     let kind = u8::try_from(number).ok().and_then(activity::Kind::parse);
     if kind.is_none() {
@@ -120,7 +171,7 @@ pub(super) fn show_activity(activity: activity::Activity) -> pb::Activity {
     }
 }
 
-pub(super) fn show_entry(id: &LockboxId, entry: &Entry, now: crate::clock::Now) -> pb::CachedKey {
+pub(super) fn show_entry(id: &LockboxId, entry: &Entry, now: Now) -> pb::CachedKey {
     let expiry = match entry.expiry() {
         Expiry::Sliding => pb::Expiry::Sliding,
         Expiry::Absolute => pb::Expiry::Absolute,
@@ -132,6 +183,24 @@ pub(super) fn show_entry(id: &LockboxId, entry: &Entry, now: crate::clock::Now) 
         remaining: Some(duration(entry.remaining(now))),
         hits: entry.hits().into(),
         expiry: expiry.into(),
+        owner: None,
+    }
+}
+
+pub(super) fn show_grant(id: &GrantId, grant: &Grant, now: Now) -> pb::CachedKey {
+    let remaining = grant.remaining(now);
+    pb::CachedKey {
+        lockbox_id: id.lockbox.as_str().to_owned(),
+        path: String::new(),
+        create_time: Some(timestamp(grant.created())),
+        remaining: Some(duration(remaining)),
+        hits: grant.hits().into(),
+        expiry: pb::Expiry::Absolute.into(),
+        owner: Some(pb::Owner {
+            session_id: id.session.as_str().to_owned(),
+            expire_time: Some(timestamp(now.wall.saturating_add(remaining))),
+            max_uses: grant.uses_left().map_or(0, NonZeroU32::get),
+        }),
     }
 }
 

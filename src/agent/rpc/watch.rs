@@ -10,6 +10,7 @@ use super::fields::show_wipe;
 use crate::{
     agent::keeper::{Event, Keeper},
     grpc::status::not_serving,
+    keycache::grant::GrantId,
     proto::keycache::{self as pb, watch_cache_response::Event as Told},
 };
 
@@ -57,5 +58,17 @@ fn show(event: Event) -> Told {
         Event::Expired(id) => Told::Expired(id.as_str().to_owned()),
         Event::Forgotten(id) => Told::Forgotten(id.as_str().to_owned()),
         Event::Wiped(wipe) => Told::Wiped(show_wipe(&wipe)),
+        Event::Granted(id) => Told::Granted(show_owned(&id)),
+        Event::GrantEnded(id, why) => Told::GrantEnded(pb::OwnedKeyEnd {
+            key: Some(show_owned(&id)),
+            why: why.as_str().to_owned(),
+        }),
+    }
+}
+
+fn show_owned(id: &GrantId) -> pb::OwnedKey {
+    pb::OwnedKey {
+        lockbox_id: id.lockbox.as_str().to_owned(),
+        session_id: id.session.as_str().to_owned(),
     }
 }

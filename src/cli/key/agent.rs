@@ -19,7 +19,7 @@ use crate::cli::output::text::last_words;
 use crate::client::{KeyCache, Origin};
 use crate::paths::{
     AGENT_CONFIG_VAR, AGENT_DIR_VAR, AGENT_PREVENT_SLEEP_VAR, AGENT_SOCKET, AGENT_TERMINATE_VAR,
-    LOCKBOX_CONFIG_VAR, ensure_private_dir, socket_path,
+    LOCKBOX_CONFIG_VAR, RUNTIME_DIR_VAR, SESSION_DIR_VAR, ensure_private_dir, socket_path,
 };
 
 /// What `episodectl` is called with to be the agent.
@@ -32,13 +32,15 @@ pub const AGENT_CHECK_ARGUMENT: &str = "__agent_security_check";
 const LOG_VAR: &str = "LOCKBOX_SESSION_AGENT_LOG";
 
 /// What an agent is told of its starter's environment, which may hold secrets.
-const KEPT: [&str; 11] = [
+const KEPT: [&str; 13] = [
     AGENT_DIR_VAR,
     AGENT_CONFIG_VAR,
     LOCKBOX_CONFIG_VAR,
     AGENT_PREVENT_SLEEP_VAR,
     AGENT_TERMINATE_VAR,
     "DBUS_SYSTEM_BUS_ADDRESS",
+    RUNTIME_DIR_VAR,
+    SESSION_DIR_VAR,
     "XDG_RUNTIME_DIR",
     "XDG_CONFIG_HOME",
     "XDG_STATE_HOME",

@@ -260,6 +260,7 @@ async fn a_sealed_key_is_taken_once_and_on_its_own_channel() {
         let get = pb::GetKeyRequest {
             channel_id,
             lockbox_id: "id".into(),
+            ..pb::GetKeyRequest::default()
         };
         let status = one.service.get_key(get).await.unwrap_err();
         assert_eq!(refused(&status).0, "CHANNEL_UNKNOWN");
@@ -280,6 +281,71 @@ async fn a_sealed_key_is_taken_once_and_on_its_own_channel() {
     }
     let status = one.service.open_channel(open()).await.unwrap_err();
     assert_eq!(refused(&status).0, "RATE_LIMITED");
+}
+
+#[tokio::test]
+async fn a_first_get_opens_its_channel() {
+    let agent = Agent::start();
+    agent.client().keep("id", b"key");
+    let mut service = connect(&agent).await;
+    let get = |lockbox_id: &str, client_public_key: &[u8], channel_id| pb::GetKeyRequest {
+        lockbox_id: lockbox_id.to_owned(),
+        client_public_key: client_public_key.to_vec(),
+        channel_id,
+    };
+    for (lockbox_id, key, channel_id, named) in [
+        ("id", &[0; 32][..], 0, "client_public_key"),
+        ("id", &[1; 31], 0, "client_public_key"),
+        ("id", &[9; 32], 1, "channel_id"),
+        ("", &[9; 32], 0, "lockbox_id"),
+    ] {
+        let request = get(lockbox_id, key, channel_id);
+        let status = service.get_key(request).await.unwrap_err();
+        let wanted = ("MALFORMED_MESSAGE".into(), vec![named.to_owned()]);
+        assert_eq!(refused(&status), wanted);
+    }
+    // On a hit and on a miss; what was refused has opened none.
+    for (lockbox_id, wanted) in [("id", Some(b"key")), ("other", None)] {
+        let agreement = Agreement::new().unwrap();
+        let request = get(lockbox_id, &agreement.public(), 0);
+        let answer = service.get_key(request).await.unwrap().into_inner();
+        let channel = agreement.as_client(&answer.server_public_key).unwrap();
+        let number = if wanted.is_some() { 1 } else { 2 };
+        assert_eq!((answer.channel_id, answer.hit), (number, wanted.is_some()));
+        let request = get("id", &[], answer.channel_id);
+        let again = service.get_key(request).await.unwrap().into_inner();
+        let id = LockboxId::parse("id").unwrap();
+        for answer in wanted.map(|_| answer).into_iter().chain([again]) {
+            let (mut key, sealed) = ([0; 3], &answer.sealed_key);
+            let opened = channel.open(Way::Get, &id, answer.counter, sealed, &mut key);
+            opened.unwrap();
+            assert_eq!(&key, b"key");
+        }
+    }
+    for _ in 2..16 {
+        service.get_key(get("id", &[9; 32], 0)).await.unwrap();
+    }
+    let status = service.get_key(get("id", &[9; 32], 0)).await.unwrap_err();
+    assert_eq!(refused(&status).0, "RATE_LIMITED");
+}
+
+/// All that is listed, in pages of that size.
+pub async fn pages(agent: &Agent, page_size: u32) -> Vec<pb::CachedKey> {
+    let (mut service, mut all) = (connect(agent).await, Vec::new());
+    let mut page_token = String::new();
+    loop {
+        let request = pb::ListKeysRequest {
+            page_size,
+            page_token,
+        };
+        let page = service.list_keys(request).await.unwrap().into_inner();
+        assert!(page.keys.len() <= page_size as usize);
+        all.extend(page.keys);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return all;
+        }
+    }
 }
 
 #[tokio::test]
@@ -370,8 +436,16 @@ async fn forget_goes_by_id_or_path_and_by_nothing_else() {
     assert_eq!(cache.forget("c").await.unwrap(), 1);
     assert_eq!(cache.forget("c").await.unwrap(), 0);
     let mut service = connect(&agent).await;
-    for which in [None, Some(Which::Path(String::new()))] {
-        let status = service.forget_key(pb::ForgetKeyRequest { which }).await;
+    for (which, session_id) in [
+        (None, ""),
+        (Some(Which::Path(String::new())), ""),
+        (Some(Which::Path("/y".to_owned())), "session"),
+    ] {
+        let request = pb::ForgetKeyRequest {
+            which,
+            session_id: session_id.to_owned(),
+        };
+        let status = service.forget_key(request).await;
         let named = vec!["which".to_owned()];
         let status = status.unwrap_err();
         assert_eq!(refused(&status), ("MALFORMED_MESSAGE".into(), named));
@@ -380,7 +454,7 @@ async fn forget_goes_by_id_or_path_and_by_nothing_else() {
     assert_eq!(cache.forget_all().await.unwrap(), 1);
 }
 
-async fn next(events: &mut Stream<pb::WatchCacheResponse>) -> Event {
+pub async fn next(events: &mut Stream<pb::WatchCacheResponse>) -> Event {
     let told = within(events.next()).await.unwrap();
     told.and_then(|told| told.event).expect("it goes on")
 }
