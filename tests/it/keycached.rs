@@ -12,6 +12,7 @@ mod cache;
 mod controls;
 mod ctl;
 mod frames;
+mod home;
 mod life;
 mod memory;
 mod owned;

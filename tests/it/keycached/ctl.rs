@@ -1,134 +1,19 @@
 //! `episodectl key`: the agent as a command finds, starts and ends it.
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
+use super::home::{Home, said};
 use super::scan::{self, Found, Needle};
 use super::{HANG, chmod, unique, until};
-use crate::harness::{Dirs, EPISODECTL, need_root};
-
-/// Where a user's agent would be; ends it, if a command started one.
-struct Home(Dirs);
-
-impl Home {
-    fn new() -> Self {
-        let home = Self(Dirs::new());
-        std::fs::create_dir_all(home.directory().parent().unwrap()).unwrap();
-        chmod(home.directory().parent().unwrap(), 0o700);
-        home
-    }
-
-    fn directory(&self) -> PathBuf {
-        self.0.root().join("run/lockbox")
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.directory().join("agent.sock")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.0.root().join("state/lockbox/agent.log")
-    }
-
-    fn is_running(&self) -> bool {
-        UnixStream::connect(self.socket()).is_ok()
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(EPISODECTL);
-        command
-            .env_clear()
-            .env("XDG_RUNTIME_DIR", self.0.root().join("run"))
-            .env("XDG_STATE_HOME", self.0.root().join("state"))
-            .env("XDG_CONFIG_HOME", self.0.root().join("config"))
-            .args(args)
-            .stdin(Stdio::null());
-        command
-    }
-
-    /// Another program in the environment of [`Home::command`].
-    fn other(&self, program: &str) -> Command {
-        let mut other = Command::new(program);
-        let known = self.command(&[]);
-        let known = known.get_envs();
-        other
-            .env_clear()
-            .envs(known.filter_map(|(name, value)| Some((name, value?))))
-            .env("PATH", "/usr/bin:/bin")
-            .env("CTL", EPISODECTL)
-            .current_dir(self.0.root());
-        other
-    }
-
-    /// What a script says, which must end well.
-    #[track_caller]
-    fn shell(&self, script: &str) -> String {
-        let mut bash = self.other("timeout");
-        let output = bash.args(["20", "bash", "-ec", script]).output();
-        let output = output.expect("bash is there");
-        assert_eq!(output.status.code(), Some(0), "{script}: {output:?}");
-        String::from_utf8(output.stdout).expect("it is text")
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().expect("the program starts")
-    }
-
-    /// Runs it to its end, which must be exit 0; its stdout.
-    #[track_caller]
-    fn ok(&self, args: &[&str]) -> Vec<u8> {
-        let output = self.run(args);
-        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
-        output.stdout
-    }
-
-    /// Runs it with that on its stdin.
-    fn fed(&self, args: &[&str], input: &[u8]) -> Output {
-        let mut command = self.command(args);
-        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
-        let mut stdin = child.stdin.take().expect("it is piped");
-        // It may end without reading.
-        let _ = stdin.write_all(input);
-        drop(stdin);
-        child.wait_with_output().expect("it ends")
-    }
-
-    #[track_caller]
-    fn put(&self, id: &str, key: &[u8]) {
-        let output = self.fed(&["key", "put", id], key);
-        assert_eq!(output.status.code(), Some(0), "{output:?}");
-        assert_eq!((&*output.stdout, &*output.stderr), (&b""[..], &b""[..]));
-    }
-
-    fn json(&self, args: &[&str]) -> serde_json::Value {
-        let text = self.ok(&[&["--format", "json"], args].concat());
-        serde_json::from_slice(&text).expect("it is JSON")
-    }
-
-    fn pid(&self) -> u32 {
-        let pid = self.json(&["key", "status"])["pid"].as_u64();
-        u32::try_from(pid.expect("it has one")).unwrap()
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let _ = self.run(&["key", "stop"]);
-    }
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use crate::harness::need_root;
 
 #[test]
 fn a_cold_get_starts_the_agent_and_misses() {
@@ -147,7 +32,7 @@ fn a_key_outlives_the_command_that_put_it() {
     home.put("id", &key);
     assert_eq!(home.ok(&["key", "get", "id", "--out", "-"]), key);
     home.shell("$CTL key get id --out fd:3 3>>out");
-    assert_eq!(std::fs::read(home.0.root().join("out")).unwrap(), key);
+    assert_eq!(std::fs::read(home.root().join("out")).unwrap(), key);
     home.shell("printf another > in; $CTL key put id --fd 3 3<in");
     assert_eq!(home.ok(&["key", "get", "id", "--out", "-"]), b"another");
 }
@@ -361,7 +246,7 @@ fn a_key_is_in_no_file_and_on_no_command_line() {
     assert!(scan.found.raw <= 1, "{scan:?}");
     let scan = scan::memory(home.pid(), &in_environment);
     assert_eq!(scan.found, Found::NOTHING, "what its starter had: {scan:?}");
-    assert_eq!(scan::files(home.0.root(), &needle), Found::NOTHING);
+    assert_eq!(scan::files(home.root(), &needle), Found::NOTHING);
     let proc = std::fs::read_dir("/proc").unwrap();
     for entry in proc.filter_map(Result::ok) {
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
@@ -385,7 +270,7 @@ fn help_does_not_show_what_scripts_and_the_agent_are_called_with() {
 fn the_security_check_fails_where_others_can_come_in() {
     let home = Home::new();
     for owner in ["lockbox", "episoded"] {
-        let config = home.0.root().join("config").join(owner);
+        let config = home.root().join("config").join(owner);
         std::fs::create_dir_all(&config).unwrap();
         std::fs::write(config.join("config.toml"), "][").unwrap();
     }
@@ -446,9 +331,7 @@ fn a_descriptor_is_used_as_it_is_and_let_go() {
     );
     let held = std::fs::read_dir(format!("/proc/{}/fd", home.pid())).unwrap();
     let files = held.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
-    let ours: Vec<_> = files
-        .filter(|file| file.starts_with(home.0.root()))
-        .collect();
+    let ours: Vec<_> = files.filter(|file| file.starts_with(home.root())).collect();
     let known = ["agent.lock", "agent.log"];
     let is_known = |file: &&PathBuf| !known.iter().any(|name| file.ends_with(name));
     assert_eq!(ours.iter().filter(is_known).count(), 0, "{ours:?}");
