@@ -19,7 +19,7 @@ use rustix::process::geteuid;
 
 pub mod dir;
 
-pub use dir::{DirError, ensure_private_dir, verify_private_dir};
+pub use dir::{DirError, ensure_own_dir, ensure_private_dir, verify_private_dir};
 
 /// The socket of operators, in the runtime directory.
 pub const OPERATOR_SOCKET: &str = "operator.sock";
@@ -47,6 +47,9 @@ pub const AGENT_SOCKET: &str = "agent.sock";
 pub const AGENT_LOCK: &str = "agent.lock";
 /// The log of an agent that a command started.
 pub const AGENT_LOG: &str = "agent.log";
+/// Which lockboxes are unlocked by themselves, beside the configuration of the key
+/// cache.
+const AUTO_UNLOCK: &str = "auto-unlock.json";
 
 /// Overrides the directory of the key cache.
 pub const AGENT_DIR_VAR: &str = "LOCKBOX_SESSION_AGENT_DIR";
@@ -173,10 +176,15 @@ impl Env {
         if let Some(path) = named.into_iter().find_map(|name| self.var(name)) {
             return Some((path.into(), true));
         }
-        let config = self
-            .xdg_dir("XDG_CONFIG_HOME")
-            .or_else(|| self.xdg_dir("HOME").map(|home| home.join(".config")))?;
+        let config = self.config_home()?;
         Some((config.join(AGENT_NAME).join("config.toml"), false))
+    }
+
+    /// The list of lockboxes whose key may come out of the secret store; none where
+    /// nothing says where it lies.
+    pub fn auto_unlock(&self) -> Option<PathBuf> {
+        let config = self.config_home()?;
+        Some(config.join(AGENT_NAME).join(AUTO_UNLOCK))
     }
 
     /// Where session.sock lies, if `<run>` is as [`Env::runtime_dir`] says.
@@ -222,13 +230,17 @@ impl Env {
 
     /// The configuration files, the one that wins first. They need not exist.
     pub fn config_files(&self) -> Vec<PathBuf> {
-        let user = self
-            .xdg_dir("XDG_CONFIG_HOME")
-            .or_else(|| self.xdg_dir("HOME").map(|home| home.join(".config")));
-        user.into_iter()
+        self.config_home()
+            .into_iter()
             .chain([self.root.join("etc")])
             .map(|dir| dir.join(NAME).join("config.toml"))
             .collect()
+    }
+
+    /// Where the user's own configuration lies.
+    fn config_home(&self) -> Option<PathBuf> {
+        self.xdg_dir("XDG_CONFIG_HOME")
+            .or_else(|| self.xdg_dir("HOME").map(|home| home.join(".config")))
     }
 
     /// An override of ours: what the user typed is used or refused, never skipped.

@@ -25,6 +25,20 @@ pub fn ensure_private_dir(path: &Path) -> Result<(), DirError> {
     verify_private_dir(path)
 }
 
+/// Makes `path` with mode 0700, its missing parents too, or checks that only we can
+/// change what is in the one that is there, whoever may look.
+pub fn ensure_own_dir(path: &Path) -> Result<(), DirError> {
+    make(path)?;
+    let (_, stat) = open_own(path)?;
+    match permissions(&stat) & 0o022 {
+        0 => Ok(()),
+        _ => Err(DirError::Mode {
+            path: path.to_owned(),
+            mode: permissions(&stat),
+        }),
+    }
+}
+
 /// Checks that `path` is a directory, not a symlink, ours, and closed to all others.
 pub fn verify_private_dir(path: &Path) -> Result<(), DirError> {
     let (_, stat) = open_own(path)?;

@@ -176,6 +176,10 @@ fn the_key_cache_reads_the_file_that_is_named_and_else_one_that_may_be_missing()
     let env = env.with("XDG_CONFIG_HOME", "/c");
     let xdg = "/c/lockbox/config.toml";
     assert_eq!(path(&env), (PathBuf::from(xdg), false));
+    assert_eq!(
+        env.auto_unlock().unwrap(),
+        Path::new("/c/lockbox/auto-unlock.json")
+    );
     let env = env.with("LOCKBOX_CONFIG", "/l.toml");
     assert_eq!(path(&env), (PathBuf::from("/l.toml"), true));
     let env = env.with("LOCKBOX_AGENT_CONFIG", "/a.toml");

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{getegid, geteuid};
 
-use super::{DirError, ensure_passable_dir, ensure_private_dir, verify_private_dir};
+use super::{
+    DirError, ensure_own_dir, ensure_passable_dir, ensure_private_dir, verify_private_dir,
+};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
@@ -36,6 +38,24 @@ fn a_directory_open_to_others_is_refused_not_repaired() {
             Err(DirError::Mode { mode, .. }) if mode == wide
         ));
         assert_eq!(mode(temp.path()), wide);
+    }
+}
+
+#[test]
+fn others_may_look_into_a_directory_of_our_own_and_change_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("a/b");
+    ensure_own_dir(&path).unwrap();
+    assert_eq!(mode(&path), 0o700);
+    chmod(&path, 0o755);
+    ensure_own_dir(&path).unwrap();
+    assert_eq!(mode(&path), 0o755, "not repaired");
+    for wide in [0o720, 0o702, 0o1777] {
+        chmod(&path, wide);
+        assert!(matches!(
+            ensure_own_dir(&path),
+            Err(DirError::Mode { mode, .. }) if mode == wide
+        ));
     }
 }
 
