@@ -29,10 +29,23 @@ use crate::proto::keycache::{self as pb, ActivityKind};
 use crate::secret::forbid_dumps;
 
 mod agent;
+mod auto_unlock;
 mod exec;
 mod grant;
 
+use auto_unlock::AutoUnlockCommand;
+
 pub use agent::{AGENT_ARGUMENT, AGENT_CHECK_ARGUMENT};
+
+/// What the help of a command says that forgets keys.
+macro_rules! store_stays {
+    () => {
+        "A lockbox with auto-unlock comes back with the next `key get`: the secret store is not touched.
+`key auto-unlock disable` stops that.
+
+"
+    };
+}
 
 /// Commands on keys.
 #[derive(Debug, Subcommand)]
@@ -60,6 +73,9 @@ pub enum KeyCommand {
     Status(Status),
     /// Forget all keys and end the agent
     Stop(Stop),
+    /// Have keys come back from the desktop's secret store
+    #[command(subcommand)]
+    AutoUnlock(AutoUnlockCommand),
 }
 
 /// The same as source 001 names it.
@@ -86,6 +102,9 @@ enum VaultSessionsCommand {
     LockAll(LockAll),
     /// Forget all keys and end the agent
     Stop(Stop),
+    /// Have keys come back from the desktop's secret store
+    #[command(subcommand)]
+    AutoUnlock(AutoUnlockCommand),
 }
 
 impl KeyCommand {
@@ -103,6 +122,7 @@ impl KeyCommand {
             Self::LockAll(command) => command.run(context).await,
             Self::Status(command) => command.run(context).await,
             Self::Stop(command) => command.run(context).await,
+            Self::AutoUnlock(command) => command.run(context).await,
         }
     }
 }
@@ -117,6 +137,7 @@ impl VaultCommand {
             Some(VaultSessionsCommand::Lock(command)) => command.run(context).await,
             Some(VaultSessionsCommand::LockAll(command)) => command.run(context).await,
             Some(VaultSessionsCommand::Stop(command)) => command.run(context).await,
+            Some(VaultSessionsCommand::AutoUnlock(command)) => command.run(context).await,
         }
     }
 }
@@ -252,7 +273,8 @@ fn read_key(from: impl Read) -> Result<Zeroizing<Vec<u8>>, CliError> {
 /// Write a key to a descriptor.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Starts the agent when there is none. Ends with 66 when the key is not there.
+    after_help = "Starts the agent when there is none. A key that the agent does not have comes from the secret
+store if `key auto-unlock` says so, and is kept from then on. Ends with 66 when the key is not there.
 
 Examples:
   episodectl key get vault-7 --out - | openssl dgst -sha256
@@ -284,29 +306,50 @@ impl Get {
             Some(agent::ensure(context).await?)
         };
         // An agent that were started now would have nothing that anybody owns.
-        let cache = cache.ok_or_else(|| exit_when_missing(&self.lockbox_id))?;
+        let cache = cache.ok_or_else(|| none_kept(&self.lockbox_id))?;
         let activity = Activity::begin(&cache, ActivityKind::Open).await;
-        let asked = if self.own {
-            let handle = self.handle.require(&context.env)?;
-            cache.clone().with_handle(handle)
+        let fetched = if self.own {
+            self.fetch_own(context, &cache).await
         } else {
-            cache.clone()
+            fetch(context, &cache, &self.lockbox_id).await
         };
-        let written = match asked.get(&self.lockbox_id).await {
-            Ok(Some(key)) => out
-                .write_all(&key)
-                .and_then(|()| out.flush())
-                // A reader that has gone has no key, so this is no success.
-                .map_err(|error| CliError::writing(Path::new("the key"), &error)),
-            Ok(None) => Err(exit_when_missing(&self.lockbox_id)),
-            Err(error) => Err(error.into()),
-        };
+        let written = fetched.and_then(|key| {
+            let written = out.write_all(&key).and_then(|()| out.flush());
+            // A reader that has gone has no key, so this is no success.
+            written.map_err(|error| CliError::writing(Path::new("the key"), &error))
+        });
         activity.end().await;
         written
     }
+
+    async fn fetch_own(
+        &self,
+        context: &Context,
+        cache: &KeyCache,
+    ) -> Result<Zeroizing<Vec<u8>>, CliError> {
+        let handle = self.handle.require(&context.env)?;
+        let key = cache.clone().with_handle(handle).get(&self.lockbox_id).await?;
+        key.ok_or_else(|| none_kept(&self.lockbox_id))
+    }
 }
 
-fn exit_when_missing(id: &str) -> CliError {
+/// The key out of the cache, else out of the secret store if it may be: then the
+/// agent has it from now on, too.
+async fn fetch(
+    context: &Context,
+    cache: &KeyCache,
+    id: &str,
+) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    if let Some(key) = cache.get(id).await? {
+        return Ok(key);
+    }
+    let key = auto_unlock::recall(context, id).await?;
+    let key = key.ok_or_else(|| none_kept(id))?;
+    cache.put(id, "", &key, Keep::default()).await?;
+    Ok(key)
+}
+
+fn none_kept(id: &str) -> CliError {
     let message = format!("no key of {} is kept", clean(id));
     CliError::local(exit::NO_INPUT, "NOT_FOUND", message)
         .with_hint("keep it with `episodectl key put`")
@@ -337,7 +380,7 @@ impl<'a> Activity<'a> {
 
 /// Forget the key of a lockbox.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  episodectl key forget vault-7")]
+#[command(after_help = concat!(store_stays!(), "Example:\n  episodectl key forget vault-7"))]
 pub struct Forget {
     /// The lockbox's id
     lockbox_id: String,
@@ -355,9 +398,9 @@ impl Forget {
 
 /// Forget the key of a lockbox, by its id or path.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_help = concat!(store_stays!(), "Examples:
   episodectl key lock vault-7
-  episodectl key lock ~/vault.lbox")]
+  episodectl key lock ~/vault.lbox"))]
 pub struct Lock {
     /// The lockbox's id, or where it lies
     #[arg(value_name = "ID|PATH")]
@@ -382,7 +425,7 @@ impl Lock {
 
 /// Forget all keys.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  episodectl key lock-all")]
+#[command(after_help = concat!(store_stays!(), "Example:\n  episodectl key lock-all"))]
 pub struct LockAll {}
 
 impl LockAll {
@@ -547,7 +590,7 @@ fn sleep_text(sleep: &pb::SleepStatus) -> String {
 
 /// Forget all keys and end the agent.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  episodectl key stop")]
+#[command(after_help = concat!(store_stays!(), "Example:\n  episodectl key stop"))]
 pub struct Stop {}
 
 impl Stop {

@@ -8,9 +8,11 @@ use tokio::time::Instant;
 
 mod agent;
 mod bus;
+mod auto_unlock;
 mod cache;
 mod controls;
 mod ctl;
+mod desktop;
 mod frames;
 mod home;
 mod life;

@@ -8,7 +8,7 @@ use std::process::Command;
 use clap::Args;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-use super::{Activity, agent, exit_when_missing, harden};
+use super::{Activity, agent, fetch, harden};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, exit};
 use crate::keycache::arena::MAX_KEY;
@@ -48,16 +48,8 @@ impl Exec {
         harden()?;
         let cache = agent::ensure(context).await?;
         let activity = Activity::begin(&cache, ActivityKind::Env).await;
-        let key = match cache.get(&self.lockbox_id).await {
-            Ok(Some(key)) => key,
-            other => {
-                activity.end().await;
-                other?;
-                return Err(exit_when_missing(&self.lockbox_id));
-            }
-        };
-        let stdin = pipe_with_key(&key);
-        drop(key);
+        let fetched = fetch(context, &cache, &self.lockbox_id).await;
+        let stdin = fetched.and_then(|key| pipe_with_key(&key));
         // From here on the program has it, which is this process still.
         if !self.stay_awake || stdin.is_err() {
             activity.end().await;

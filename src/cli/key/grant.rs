@@ -8,12 +8,10 @@ use clap::Args;
 use prost_types::Timestamp;
 use zeroize::Zeroizing;
 
-use super::{Place, agent, harden, read_key, running, told};
+use super::{Place, agent, fetch, harden, read_key, running, told};
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, exit};
-use crate::cli::output::text::clean;
-use crate::client::KeyCache;
 use crate::clock::{Clock as _, SystemClock};
 use crate::proto::keycache as pb;
 
@@ -67,7 +65,7 @@ impl Grant {
         let cache = agent::ensure(context).await?;
         let key = match given {
             Some(key) => key,
-            None => kept(&cache, &self.lockbox_id).await?,
+            None => fetch(context, &cache, &self.lockbox_id).await?,
         };
         let owner = pb::Owner {
             session_id: self.session,
@@ -107,14 +105,6 @@ fn credential(context: &Context, name: &str) -> Result<std::path::PathBuf, CliEr
             "name it as LoadCredential= does",
         )),
     }
-}
-
-async fn kept(cache: &KeyCache, id: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
-    cache.get(id).await?.ok_or_else(|| {
-        let message = format!("no key of {} is kept", clean(id));
-        CliError::local(exit::NO_INPUT, "NOT_FOUND", message)
-            .with_hint("keep it with `episodectl key put`, or name --fd or --credential")
-    })
 }
 
 fn from_now(time: Duration) -> Result<Timestamp, CliError> {

@@ -11,14 +11,25 @@ use crate::harness::{Dirs, EPISODECTL};
 /// Where a user's agent would be; ends it, if a command started one.
 pub struct Home {
     dirs: Dirs,
+    /// What its commands have in their environment besides the places.
+    more: Vec<(&'static str, String)>,
 }
 
 impl Home {
     pub fn new() -> Self {
-        let home = Self { dirs: Dirs::new() };
+        let home = Self {
+            dirs: Dirs::new(),
+            more: Vec::new(),
+        };
         std::fs::create_dir_all(home.directory().parent().unwrap()).unwrap();
         chmod(home.directory().parent().unwrap(), 0o700);
         home
+    }
+
+    /// The same with that in the environment of its commands.
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.more.push((name, value.into()));
+        self
     }
 
     pub fn root(&self) -> &Path {
@@ -48,6 +59,7 @@ impl Home {
             .env("XDG_RUNTIME_DIR", self.root().join("run"))
             .env("XDG_STATE_HOME", self.root().join("state"))
             .env("XDG_CONFIG_HOME", self.root().join("config"))
+            .envs(self.more.iter().map(|(name, value)| (name, value)))
             .args(args)
             .stdin(Stdio::null());
         command

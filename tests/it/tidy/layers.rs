@@ -35,6 +35,7 @@ const RESTRICTED: &[&str] = &[
     "prost_types",
     "clap",
     "toml",
+    "secret_service",
 ];
 
 const WIRE: &[&str] = &[
@@ -107,7 +108,14 @@ const TABLE: &[Row] = &[
             "config",
             "telemetry",
         ],
-        &["clap", "toml", "tonic", "prost_types", "prost"],
+        &[
+            "clap",
+            "toml",
+            "tonic",
+            "prost_types",
+            "prost",
+            "secret_service",
+        ],
     ),
     row(
         "daemon",
