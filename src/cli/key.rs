@@ -328,7 +328,11 @@ impl Get {
         cache: &KeyCache,
     ) -> Result<Zeroizing<Vec<u8>>, CliError> {
         let handle = self.handle.require(&context.env)?;
-        let key = cache.clone().with_handle(handle).get(&self.lockbox_id).await?;
+        let key = cache
+            .clone()
+            .with_handle(handle)
+            .get(&self.lockbox_id)
+            .await?;
         key.ok_or_else(|| none_kept(&self.lockbox_id))
     }
 }

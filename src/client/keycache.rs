@@ -289,6 +289,13 @@ impl KeyCache {
         self.client.answer(answer).map(drop)
     }
 
+    /// Who has a secret in hand.
+    pub async fn activities(&self) -> Result<Vec<pb::Activity>, ClientError> {
+        let request = self.client.unary(pb::ListActivitiesRequest {});
+        let answer = self.service().list_activities(request).await;
+        Ok(self.client.answer(answer)?.activities)
+    }
+
     /// Forgets all keys; how many there were.
     pub async fn forget_all(&self) -> Result<u32, ClientError> {
         let request = self.client.unary(pb::ForgetAllRequest {});

@@ -7,13 +7,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 mod agent;
-mod bus;
 mod auto_unlock;
+mod bus;
 mod cache;
 mod controls;
 mod ctl;
 mod desktop;
 mod frames;
+mod handed;
 mod home;
 mod life;
 mod memory;

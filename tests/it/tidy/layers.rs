@@ -36,6 +36,7 @@ const RESTRICTED: &[&str] = &[
     "clap",
     "toml",
     "secret_service",
+    "zbus",
 ];
 
 const WIRE: &[&str] = &[
@@ -151,10 +152,12 @@ const TABLE: &[Row] = &[
         "agent",
         &[
             "keycache",
+            "client",
             "clock",
             "config",
             "daemon",
             "grpc",
+            "ids",
             "paths",
             "proto",
             "reason",
@@ -168,6 +171,7 @@ const TABLE: &[Row] = &[
             "tonic_health",
             "tonic_reflection",
             "prost_types",
+            "zbus",
         ],
     ),
     row(
