@@ -5,7 +5,7 @@
 //! cache is held, so no client can delay another, nor an end of all keys.
 //!
 //! ```text
-//! harden -> configure -> lock the directory -> lock memory -> listen -> serve
+//! find a log -> harden -> configure -> lock the directory -> lock memory -> listen -> serve
 //!        -> stop | SIGTERM | idle -> wipe -> remove the socket
 //! ```
 
@@ -17,6 +17,7 @@ mod connection;
 mod frame;
 mod harden;
 mod keeper;
+mod log;
 mod owners;
 mod put;
 mod rpc;

@@ -45,7 +45,7 @@ pub const STATE_DIR_VAR: &str = "EPISODED_STATE_DIR";
 pub const AGENT_SOCKET: &str = "agent.sock";
 /// The flock'ed file that says which agent serves it.
 pub const AGENT_LOCK: &str = "agent.lock";
-/// The log of an agent that a command started.
+/// The log of an agent that has no other.
 pub const AGENT_LOG: &str = "agent.log";
 /// Which lockboxes are unlocked by themselves, beside the configuration of the key
 /// cache.
@@ -55,6 +55,10 @@ const AUTO_UNLOCK: &str = "auto-unlock.json";
 pub const AGENT_DIR_VAR: &str = "LOCKBOX_SESSION_AGENT_DIR";
 /// Names the configuration of the key cache.
 pub const AGENT_CONFIG_VAR: &str = "LOCKBOX_AGENT_CONFIG";
+/// Names the log of the key cache.
+pub const AGENT_LOG_VAR: &str = "LOCKBOX_SESSION_AGENT_LOG";
+/// Names the socket of the system's log for the key cache.
+pub const SYSLOG_VAR: &str = "LOCKBOX_SYSLOG_SOCKET";
 /// Names the configuration of everything that handles lockboxes.
 pub const LOCKBOX_CONFIG_VAR: &str = "LOCKBOX_CONFIG";
 /// Overrides the agent's `prevent_sleep`.
@@ -162,7 +166,7 @@ impl Env {
         }
     }
 
-    /// Where the log of the key cache goes that was started by a command.
+    /// Where the log of the key cache goes that has no other place.
     pub fn agent_log(&self) -> Result<PathBuf, PathError> {
         let state = self.xdg_dir("XDG_STATE_HOME");
         let home = || self.xdg_dir("HOME").map(|home| home.join(".local/state"));

@@ -1,4 +1,4 @@
-//! What the daemon says: one tracing subscriber on stderr.
+//! What a program says: one tracing subscriber, on stderr or to the system's log.
 //!
 //! Owns the filter and the format of log lines. Only the composition root
 //! installs it, once, and changes the filter afterwards (SIGHUP). Refuses a
@@ -13,6 +13,10 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Layer, Registry, fmt as format, reload};
+
+use syslog::Syslog;
+
+pub mod syslog;
 
 /// Which lines are written: `LEVEL` and `module=LEVEL`, separated by commas.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,8 +106,23 @@ impl Telemetry {
     /// Installs the subscriber. Where one is installed already, that one stays
     /// and [`Telemetry::set_filter`] changes nothing.
     pub fn install(filter: &LogFilter, format: LogFormat) -> Self {
+        Self::install_layer(filter, lines(format))
+    }
+
+    /// The same with lines that go to the system's log, which has their time and level.
+    pub fn install_syslog(filter: &LogFilter, syslog: Syslog) -> Self {
+        let lines = format::layer()
+            .with_writer(syslog)
+            .with_ansi(false)
+            .with_level(false)
+            .without_time()
+            .log_internal_errors(false);
+        Self::install_layer(filter, lines.boxed())
+    }
+
+    fn install_layer(filter: &LogFilter, lines: Lines) -> Self {
         let (targets, handle) = reload::Layer::new(filter.targets.clone());
-        let subscriber = Registry::default().with(lines(format).with_filter(targets));
+        let subscriber = Registry::default().with(lines.with_filter(targets));
         let installed = tracing::subscriber::set_global_default(subscriber).is_ok();
         Self {
             filter: installed.then_some(handle),
@@ -118,8 +137,10 @@ impl Telemetry {
     }
 }
 
+type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+
 /// Errors of stderr are dropped: reporting them would panic on the same stderr.
-fn lines(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
+fn lines(format: LogFormat) -> Lines {
     let stderr = std::io::stderr;
     match format {
         LogFormat::Text => format::layer()

@@ -4,7 +4,7 @@ use clap::Parser;
 
 /// Another agent serves the directory already, or this one served and was stopped.
 pub const EXIT_STOPPED: u8 = 0;
-/// The socket, its directory or locked memory cannot be had: `EX_UNAVAILABLE`.
+/// The socket, its directory, its log or locked memory cannot be had: `EX_UNAVAILABLE`.
 pub const EXIT_UNAVAILABLE: u8 = 69;
 /// The configuration is wrong: `EX_CONFIG`.
 pub const EXIT_BAD_CONFIG: u8 = 78;
@@ -14,7 +14,11 @@ Serves agent.sock in $LOCKBOX_SESSION_AGENT_DIR, else $XDG_RUNTIME_DIR/lockbox, 
 a private directory lockbox-UID under the temp directory. Speaks gRPC and LBX2.
 
 Configuration: the table [agent] of $LOCKBOX_AGENT_CONFIG, else $LOCKBOX_CONFIG, else
-$XDG_CONFIG_HOME/lockbox/config.toml. Log: $LOCKBOX_SESSION_AGENT_LOG, else stderr.
+$XDG_CONFIG_HOME/lockbox/config.toml.
+
+Log: the file $LOCKBOX_SESSION_AGENT_LOG, else stderr if that is the journal or a
+terminal, else syslog at /dev/log ($LOCKBOX_SYSLOG_SOCKET names another socket), else
+$XDG_STATE_HOME/lockbox/agent.log.
 
 SIGUSR1 and SIGHUP forget all keys, SIGTERM forgets them and stops.
 
@@ -27,7 +31,7 @@ Examples:
 Exit codes:
   0   stopped, or another agent serves already
   64  the command line is wrong
-  69  the socket, its directory or locked memory cannot be had
+  69  the socket, its directory, its log or locked memory cannot be had
   78  the configuration is wrong";
 
 /// Keeps lockbox keys in locked memory for a while.

@@ -19,7 +19,12 @@ pub(super) fn harden() -> io::Result<usize> {
     panic::set_hook(Box::new(|panic| {
         // Without its message, which may quote what it was about.
         let place = panic.location().map(ToString::to_string);
-        eprintln!("keycached: panic at {}", place.unwrap_or_default());
+        let place = place.unwrap_or_default();
+        if tracing::dispatcher::has_been_set() {
+            tracing::error!(place, "panic");
+        } else {
+            eprintln!("keycached: panic at {place}");
+        }
         process::abort();
     }));
     let lockable = getrlimit(Resource::Memlock);

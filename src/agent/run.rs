@@ -1,11 +1,8 @@
 //! The life of the key cache, from its environment to its exit code.
 
-use std::{
-    error::Error, fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path,
-    process::ExitCode, sync::Arc, time::Duration,
-};
+use std::{error::Error, io, process::ExitCode, sync::Arc, time::Duration};
 
-use rustix::{process::geteuid, stdio::dup2_stderr};
+use rustix::process::geteuid;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval},
@@ -18,6 +15,7 @@ use super::{
     connection,
     harden::harden,
     keeper::Keeper,
+    log::{self, Log},
     owners::Owners,
     rpc::{self, Door},
     sleep,
@@ -32,11 +30,7 @@ use crate::{
     },
     keycache::arena::{Allowed, Arena},
     paths::{AGENT_LOCK, Env, ensure_private_dir},
-    telemetry::{LogFilter, LogFormat, Telemetry},
 };
-
-/// Names the file that the log goes to.
-const LOG_VAR: &str = "LOCKBOX_SESSION_AGENT_LOG";
 
 /// How often expired keys are looked for: gone within a second without traffic.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -49,26 +43,28 @@ type Failure = (u8, Box<dyn Error + Send + Sync>);
 
 /// Serves until it is stopped.
 pub fn run() -> ExitCode {
-    match start() {
+    // A pipe of who started us would not end, and its file could be a key.
+    close_inherited();
+    let env = Env::of_process();
+    let mut log = match Log::open(&env) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("keycached: {}", log::chain(&error));
+            return ExitCode::from(EXIT_UNAVAILABLE);
+        }
+    };
+    match start(&env, &mut log) {
         Ok(()) => ExitCode::from(EXIT_STOPPED),
         Err((code, failure)) => {
-            // Where the log goes to, this goes to.
-            error!(error = &*failure as &dyn Error, "cannot serve");
+            log.failed(&*failure);
             ExitCode::from(code)
         }
     }
 }
 
-fn start() -> Result<(), Failure> {
-    // A pipe of who started us would not end, and its file could be a key.
-    close_inherited();
-    Telemetry::install(&LogFilter::default(), LogFormat::default());
+fn start(env: &Env, log: &mut Log) -> Result<(), Failure> {
     let lockable = harden().map_err(unavailable)?;
-    let env = Env::of_process();
-    if let Some(path) = env.var(LOG_VAR) {
-        log_to(Path::new(path)).map_err(unavailable)?;
-    }
-    let config = AgentConfig::read(&env).map_err(|error| (EXIT_BAD_CONFIG, error.into()))?;
+    let config = AgentConfig::read(env).map_err(|error| (EXIT_BAD_CONFIG, error.into()))?;
     let config = Arc::new(config);
     let dir = env.agent_dir().map_err(unavailable)?;
     ensure_private_dir(&dir).map_err(unavailable)?;
@@ -102,7 +98,8 @@ fn start() -> Result<(), Failure> {
         memory = arena.kind().as_str(),
         "serving"
     );
-    let keeper = Arc::new(Keeper::new(arena, Arc::new(clock), Owners::new(&env)));
+    log.serving();
+    let keeper = Arc::new(Keeper::new(arena, Arc::new(clock), Owners::new(env)));
     let served = runtime.block_on(serve(listener, signals, &keeper, &config));
     remove(file, &lock);
     // Connections end here, and with them what they were in the middle of.
@@ -112,16 +109,6 @@ fn start() -> Result<(), Failure> {
 
 fn unavailable(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
     (EXIT_UNAVAILABLE, error.into())
-}
-
-/// The log is a file from now on, which only we can read.
-fn log_to(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)?;
-    Ok(dup2_stderr(&file)?)
 }
 
 async fn serve(

@@ -17,6 +17,7 @@ mod frames;
 mod handed;
 mod home;
 mod life;
+mod log;
 mod memory;
 mod owned;
 mod places;

@@ -1,11 +1,10 @@
 //! Finding the agent, or starting it.
 //!
 //! Whoever comes first starts it; the lock of its directory sees to it that of many
-//! at once one stays. It outlives the command, with a log file of its own.
+//! at once one stays. It outlives the command, and finds a log for itself.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,8 +17,9 @@ use crate::cli::error::{CliError, exit};
 use crate::cli::output::text::last_words;
 use crate::client::{KeyCache, Origin};
 use crate::paths::{
-    AGENT_CONFIG_VAR, AGENT_DIR_VAR, AGENT_PREVENT_SLEEP_VAR, AGENT_SOCKET, AGENT_TERMINATE_VAR,
-    LOCKBOX_CONFIG_VAR, RUNTIME_DIR_VAR, SESSION_DIR_VAR, ensure_private_dir, socket_path,
+    AGENT_CONFIG_VAR, AGENT_DIR_VAR, AGENT_LOG_VAR, AGENT_PREVENT_SLEEP_VAR, AGENT_SOCKET,
+    AGENT_TERMINATE_VAR, LOCKBOX_CONFIG_VAR, RUNTIME_DIR_VAR, SESSION_DIR_VAR, SYSLOG_VAR,
+    socket_path,
 };
 
 /// What `episodectl` is called with to be the agent.
@@ -28,19 +28,18 @@ pub const AGENT_ARGUMENT: &str = "__agent";
 /// What it is called with to say whether keys are safe there.
 pub const AGENT_CHECK_ARGUMENT: &str = "__agent_security_check";
 
-/// Names the agent's log file.
-const LOG_VAR: &str = "LOCKBOX_SESSION_AGENT_LOG";
-
 /// What an agent is told of its starter's environment, which may hold secrets.
-const KEPT: [&str; 13] = [
+const KEPT: [&str; 15] = [
     AGENT_DIR_VAR,
     AGENT_CONFIG_VAR,
+    AGENT_LOG_VAR,
     LOCKBOX_CONFIG_VAR,
     AGENT_PREVENT_SLEEP_VAR,
     AGENT_TERMINATE_VAR,
     "DBUS_SYSTEM_BUS_ADDRESS",
     RUNTIME_DIR_VAR,
     SESSION_DIR_VAR,
+    SYSLOG_VAR,
     "XDG_RUNTIME_DIR",
     "XDG_CONFIG_HOME",
     "XDG_STATE_HOME",
@@ -102,7 +101,7 @@ pub async fn ensure(context: &Context) -> Result<KeyCache, CliError> {
         if Instant::now() > deadline {
             let message = "the agent was started, and does not serve";
             let error = CliError::local(exit::UNREACHABLE, "UNAVAILABLE", message);
-            return Err(error.with_hint(format!("its log is {}", agent.log.display())));
+            return Err(error.with_hint(format!("its log is {}", agent.log)));
         }
         sleep(POLL).await;
     }
@@ -123,50 +122,42 @@ pub async fn wait_until_gone(context: &Context) -> Result<(), CliError> {
 
 struct Agent {
     child: Child,
-    log: PathBuf,
-    /// Bytes that others left in the log.
-    before: usize,
+    /// Where to look for its log.
+    log: String,
 }
 
 impl Agent {
     fn spawn(context: &Context) -> Result<Self, CliError> {
-        let log = match context.env.var(LOG_VAR) {
-            Some(path) => absolute(path)?,
-            None => default_log(context)?,
-        };
-        let before = std::fs::metadata(&log).map_or(0, |log| log.len());
-        let before = usize::try_from(before).unwrap_or(usize::MAX);
-        // What it says before it has read its environment goes there, too.
-        let said = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&log)
-            .map_err(|error| CliError::writing(&log, &error))?;
         let program = std::env::current_exe()
             .map_err(|error| CliError::reading("/proc/self/exe".as_ref(), &error))?;
         let kept = KEPT
             .iter()
             .filter_map(|name| Some((*name, PathBuf::from(context.env.var(name)?))));
         let mut kept: BTreeMap<&str, PathBuf> = kept.collect();
-        for name in [AGENT_CONFIG_VAR, LOCKBOX_CONFIG_VAR] {
+        for name in [
+            AGENT_CONFIG_VAR,
+            AGENT_LOG_VAR,
+            LOCKBOX_CONFIG_VAR,
+            SYSLOG_VAR,
+        ] {
             if let Some(path) = kept.get_mut(name) {
                 *path = absolute(&*path)?;
             }
         }
+        let log = place_of_log(context, kept.get(AGENT_LOG_VAR));
+        // What is wrong comes through the pipe, and nothing once it serves.
         let child = Command::new(&program)
             .arg(AGENT_ARGUMENT)
             .env_clear()
             .envs(kept)
-            .env(LOG_VAR, &log)
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(said)
+            .stderr(Stdio::piped())
             .process_group(0)
             .spawn()
             .map_err(|error| CliError::reading(&program, &error))?;
-        Ok(Self { child, log, before })
+        Ok(Self { child, log })
     }
 
     /// Whether the agent found another at work and left. Fails when it has failed,
@@ -178,14 +169,18 @@ impl Agent {
         if status.success() {
             return Ok(true);
         }
-        let said = std::fs::read(&self.log).unwrap_or_default();
-        let said = String::from_utf8_lossy(said.get(self.before..).unwrap_or_default());
+        let mut said = Vec::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            // What was said before it broke off is still worth showing.
+            let _ = stderr.read_to_end(&mut said);
+        }
+        let said = String::from_utf8_lossy(&said);
         let message = format!(
             "the agent ended with {status}: {}",
             last_words(&said, LAST_WORDS)
         );
         Err(CliError::local(exit::UNREACHABLE, "UNAVAILABLE", message)
-            .with_hint(format!("its log is {}", self.log.display())))
+            .with_hint(format!("its log is {}", self.log)))
     }
 }
 
@@ -195,13 +190,13 @@ fn absolute(path: impl AsRef<Path>) -> Result<PathBuf, CliError> {
     std::path::absolute(path).map_err(|error| CliError::reading(path, &error))
 }
 
-/// Where the agent's log goes that nobody gave a place.
-fn default_log(context: &Context) -> Result<PathBuf, CliError> {
-    let log = context.env.agent_log()?;
-    let directory = log.parent().unwrap_or(&log);
-    ensure_private_dir(directory).map_err(|error| {
-        let message = format!("cannot use {}: {error}", directory.display());
-        CliError::local(exit::CANNOT_CREATE, "FAILED_PRECONDITION", message)
-    })?;
-    Ok(log)
+/// Where the agent will log to, for people.
+fn place_of_log(context: &Context, named: Option<&PathBuf>) -> String {
+    if let Some(named) = named {
+        return named.display().to_string();
+    }
+    match context.env.agent_log() {
+        Ok(own) => format!("the system's, or else {}", own.display()),
+        Err(_) => "the system's".to_owned(),
+    }
 }

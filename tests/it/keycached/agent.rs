@@ -13,6 +13,8 @@ use super::wire::Client;
 use super::{HANG, until};
 use crate::harness::Dirs;
 
+pub const KEYCACHED: &str = env!("CARGO_BIN_EXE_keycached");
+
 /// Where agents live: a temporary directory with everything of theirs in it.
 pub struct Place {
     dirs: Dirs,
@@ -78,24 +80,41 @@ impl Place {
         String::from_utf8_lossy(&all).into_owned()
     }
 
-    fn output(&self) -> PathBuf {
+    /// Their standard output and error.
+    pub fn output(&self) -> PathBuf {
         self.root().join("output")
+    }
+
+    /// The variables of an agent here.
+    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let mut all = vec![
+            ("LOCKBOX_SESSION_AGENT_DIR", self.directory().into()),
+            ("LOCKBOX_SESSION_AGENT_LOG", self.log().into()),
+            ("LOCKBOX_AGENT_CONFIG", self.config().into()),
+        ];
+        all.extend(self.environment.iter().cloned());
+        all
     }
 
     /// Starts one process, whether or not it will serve.
     pub fn spawn(&self) -> Process {
+        self.start(Command::new(KEYCACHED).stdin(Stdio::null()))
+    }
+
+    fn open_output(&self) -> File {
         let output = File::options()
             .append(true)
             .create(true)
             .open(self.output());
-        let output = output.expect("it is made");
-        let child = Command::new(env!("CARGO_BIN_EXE_keycached"))
+        output.expect("it is made")
+    }
+
+    /// Starts a program as an agent here.
+    pub fn start(&self, program: &mut Command) -> Process {
+        let output = self.open_output();
+        let child = program
             .env_clear()
-            .env("LOCKBOX_SESSION_AGENT_DIR", self.directory())
-            .env("LOCKBOX_SESSION_AGENT_LOG", self.log())
-            .env("LOCKBOX_AGENT_CONFIG", self.config())
-            .envs(self.environment.iter().cloned())
-            .stdin(Stdio::null())
+            .envs(self.environment())
             .stdout(output.try_clone().expect("a file has two writers"))
             .stderr(output)
             .spawn()
@@ -170,7 +189,12 @@ impl Agent {
 
     /// Starts one there and waits until it accepts.
     pub fn at(place: Place) -> Self {
-        let mut process = place.spawn();
+        let process = place.spawn();
+        Self::of(process, place)
+    }
+
+    /// Waits until the process accepts.
+    pub fn of(mut process: Process, place: Place) -> Self {
         until("the agent accepts", HANG, || {
             assert!(process.runs(), "it ended: {}", place.said());
             UnixStream::connect(place.socket()).is_ok()

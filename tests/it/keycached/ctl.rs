@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -203,6 +203,40 @@ fn an_agent_that_cannot_start_says_why_and_one_that_hangs_is_given_up() {
     assert!(said(&output).contains("no answer from"), "{output:?}");
     assert!(took < Duration::from_secs(4), "{took:?}");
     assert_eq!(home.ok(&["key", "get", "id", "--out", "-"]), b"key");
+}
+
+#[test]
+fn an_agent_that_a_command_starts_logs_to_syslog_and_says_here_why_it_cannot_start() {
+    let home = Home::new();
+    let syslog = UnixDatagram::bind(home.root().join("syslog")).unwrap();
+    syslog.set_nonblocking(true).unwrap();
+    let heard = || {
+        let mut buffer = vec![0; 8192];
+        let length = syslog.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    };
+    std::fs::create_dir(home.directory()).unwrap();
+    chmod(&home.directory(), 0o755);
+    let output = home.fed(&["key", "put", "id"], b"key");
+    let message = said(&output);
+    assert!(
+        message.contains("the agent ended with") && message.contains("755"),
+        "{message}"
+    );
+    let line = heard().expect("syslog is told too");
+    assert!(
+        line.contains("755") && line.starts_with("<83>keycached["),
+        "{line}"
+    );
+    chmod(&home.directory(), 0o700);
+
+    home.put("id", b"key");
+    let line = heard().expect("it is told");
+    assert!(
+        line.starts_with("<86>") && line.contains("serving"),
+        "{line}"
+    );
+    assert!(!home.log().exists());
 }
 
 #[test]

@@ -59,6 +59,7 @@ impl Home {
             .env("XDG_RUNTIME_DIR", self.root().join("run"))
             .env("XDG_STATE_HOME", self.root().join("state"))
             .env("XDG_CONFIG_HOME", self.root().join("config"))
+            .env("LOCKBOX_SYSLOG_SOCKET", self.root().join("syslog"))
             .envs(self.more.iter().map(|(name, value)| (name, value)))
             .args(args)
             .stdin(Stdio::null());
