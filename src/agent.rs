@@ -5,9 +5,11 @@
 //! cache is held, so no client can delay another, nor an end of all keys.
 //!
 //! ```text
-//! find a log -> harden -> configure -> lock the directory -> lock memory -> listen -> serve
-//!        -> stop | SIGTERM | idle -> wipe -> remove the socket
+//! take what was handed over -> find a log -> harden -> configure -> lock the directory
+//!   -> lock memory -> listen -> serve -> stop | SIGTERM | idle -> wipe -> remove the socket
 //! ```
+//!
+//! A socket that the supervisor made stays, and with one nobody is idle for too long.
 
 pub mod activity;
 pub mod args;

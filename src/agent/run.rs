@@ -1,6 +1,9 @@
 //! The life of the key cache, from its environment to its exit code.
 
-use std::{error::Error, io, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    error::Error, io, os::unix::net::UnixListener, path::Path, process::ExitCode, sync::Arc,
+    time::Duration,
+};
 
 use rustix::process::geteuid;
 use tokio::{
@@ -25,11 +28,16 @@ use crate::{
     config::UidSet,
     daemon::{
         guard::{Connections, Guard, connection_cap, raise_nofile},
-        listen::{Socket, SocketFile, activation::close_inherited, bind_socket},
+        listen::{
+            Socket, SocketFile,
+            activation::{ActivationError, take_agent, verify_path},
+            bind_socket,
+        },
         lock::{Lock, LockError},
+        notify::Notifier,
     },
     keycache::arena::{Allowed, Arena},
-    paths::{AGENT_LOCK, Env, ensure_private_dir},
+    paths::{AGENT_LOCK, AGENT_SOCKET, Env, ensure_private_dir},
 };
 
 /// How often expired keys are looked for: gone within a second without traffic.
@@ -43,9 +51,9 @@ type Failure = (u8, Box<dyn Error + Send + Sync>);
 
 /// Serves until it is stopped.
 pub fn run() -> ExitCode {
-    // A pipe of who started us would not end, and its file could be a key.
-    close_inherited();
     let env = Env::of_process();
+    // A pipe of who started us would not end, and its file could be a key.
+    let handed = take_agent(&env);
     let mut log = match Log::open(&env) {
         Ok(log) => log,
         Err(error) => {
@@ -53,7 +61,7 @@ pub fn run() -> ExitCode {
             return ExitCode::from(EXIT_UNAVAILABLE);
         }
     };
-    match start(&env, &mut log) {
+    match start(&env, handed, &mut log) {
         Ok(()) => ExitCode::from(EXIT_STOPPED),
         Err((code, failure)) => {
             log.failed(&*failure);
@@ -62,15 +70,25 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn start(env: &Env, log: &mut Log) -> Result<(), Failure> {
+fn start(
+    env: &Env,
+    handed: Result<Option<UnixListener>, ActivationError>,
+    log: &mut Log,
+) -> Result<(), Failure> {
     let lockable = harden().map_err(unavailable)?;
-    let config = AgentConfig::read(env).map_err(|error| (EXIT_BAD_CONFIG, error.into()))?;
+    let handed = handed.map_err(bad_config)?;
+    let mut config = AgentConfig::read(env).map_err(bad_config)?;
+    if handed.is_some() {
+        // The supervisor would start it again with the next call.
+        config.idle_exit = None;
+    }
     let config = Arc::new(config);
     let dir = env.agent_dir().map_err(unavailable)?;
     ensure_private_dir(&dir).map_err(unavailable)?;
     let lock = match Lock::take_file(dir.join(AGENT_LOCK)) {
         Ok(lock) => lock,
-        Err(held @ LockError::Held { .. }) => {
+        // With a socket of the supervisor that other one cannot be reached.
+        Err(held @ LockError::Held { .. }) if handed.is_none() => {
             info!(%held, "another agent serves already");
             return Ok(());
         }
@@ -91,16 +109,18 @@ fn start(env: &Env, log: &mut Log) -> Result<(), Failure> {
     };
     let arena = Arena::new(lockable, allowed).map_err(unavailable)?;
     let clock = SystemClock::new().map_err(unavailable)?;
-    let bound = bind_socket(&lock, Socket::Agent, &dir, None);
-    let (listener, file) = bound.map_err(unavailable)?;
+    let (listener, file) = listen(handed, &lock, &dir)?;
     info!(
-        socket = %file.path().display(),
+        socket = %dir.join(AGENT_SOCKET).display(),
         memory = arena.kind().as_str(),
         "serving"
     );
+    let notifier = Notifier::new(env);
+    notifier.ready();
     log.serving();
     let keeper = Arc::new(Keeper::new(arena, Arc::new(clock), Owners::new(env)));
     let served = runtime.block_on(serve(listener, signals, &keeper, &config));
+    notifier.stopping();
     remove(file, &lock);
     // Connections end here, and with them what they were in the middle of.
     drop(runtime);
@@ -111,8 +131,27 @@ fn unavailable(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
     (EXIT_UNAVAILABLE, error.into())
 }
 
+fn bad_config(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
+    (EXIT_BAD_CONFIG, error.into())
+}
+
+/// The supervisor's socket, else one of our own with its file.
+fn listen(
+    handed: Option<UnixListener>,
+    lock: &Lock,
+    dir: &Path,
+) -> Result<(UnixListener, Option<SocketFile>), Failure> {
+    if let Some(listener) = handed {
+        verify_path(&listener, &dir.join(AGENT_SOCKET)).map_err(bad_config)?;
+        return Ok((listener, None));
+    }
+    let bound = bind_socket(lock, Socket::Agent, dir, None);
+    let (listener, file) = bound.map_err(unavailable)?;
+    Ok((listener, Some(file)))
+}
+
 async fn serve(
-    listener: std::os::unix::net::UnixListener,
+    listener: UnixListener,
     mut signals: Signals,
     keeper: &Arc<Keeper>,
     config: &Arc<AgentConfig>,
@@ -163,8 +202,8 @@ async fn serve(
     Ok(())
 }
 
-fn remove(file: SocketFile, lock: &Lock) {
-    match file.remove(lock) {
+fn remove(file: Option<SocketFile>, lock: &Lock) {
+    match file.map_or(Ok(true), |file| file.remove(lock)) {
         Ok(true) => info!("stopped"),
         Ok(false) => info!("stopped; the socket was another's by then"),
         Err(error) => error!(%error, "the socket could not be removed"),

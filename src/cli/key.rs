@@ -602,7 +602,8 @@ impl Stop {
         let Some(cache) = running(context).await? else {
             return Ok(());
         };
+        let pid = cache.status().await?.pid;
         cache.stop().await?;
-        agent::wait_until_gone(context).await
+        agent::wait_until_gone(context, pid).await
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+mod activation;
 mod agent;
 mod auto_unlock;
 mod bus;
@@ -26,6 +27,7 @@ mod rpc;
 mod scan;
 mod settings;
 mod sleep;
+mod units;
 mod wire;
 
 /// Guards against a hang; no promise is measured with it.

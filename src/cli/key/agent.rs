@@ -107,10 +107,14 @@ pub async fn ensure(context: &Context) -> Result<KeyCache, CliError> {
     }
 }
 
-/// Waits until nobody answers.
-pub async fn wait_until_gone(context: &Context) -> Result<(), CliError> {
+/// Waits until nobody answers, or another: a supervisor starts one when we ask.
+pub async fn wait_until_gone(context: &Context, pid: i32) -> Result<(), CliError> {
     let deadline = Instant::now() + ANSWER;
-    while find(context).await?.is_some() {
+    while let Some(cache) = find(context).await? {
+        // One that is just ending fails to say.
+        if cache.status().await.is_ok_and(|status| status.pid != pid) {
+            break;
+        }
         if Instant::now() > deadline {
             let message = "the agent forgot all keys, but is still there";
             return Err(CliError::local(exit::TRY_AGAIN, "UNAVAILABLE", message));

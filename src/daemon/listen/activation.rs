@@ -2,14 +2,14 @@
 //!
 //! Owns the file descriptors that the process was started with. They are taken
 //! once, before the process opens anything of its own. Refuses names other
-//! than `operator` and `session`, a name given twice, and a descriptor that is
-//! no listening Unix stream socket.
+//! than `operator` and `session`, a name given twice, more than one socket for
+//! the key cache, and a descriptor that is no listening Unix stream socket.
 
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
@@ -57,27 +57,68 @@ impl Activated {
     }
 }
 
-/// The names of the descriptors from [`FIRST_FD`] on, if they are meant for process `pid`.
-fn announced(env: &Env, pid: u32) -> Result<Vec<Socket>, ActivationError> {
-    let text = |name: &'static str| match env.var(name).map(|value| value.to_str()) {
+/// Takes agent.sock, if it was handed over, and closes all else that the process was
+/// started with, but for the standard streams. To be called before the process opens
+/// anything of its own.
+pub fn take_agent(env: &Env) -> Result<Option<UnixListener>, ActivationError> {
+    let taken = match count(env, std::process::id()) {
+        Ok(0) => Ok(None),
+        Ok(1) if TAKEN.swap(true, Ordering::SeqCst) => return Err(ActivationError::TakenBefore),
+        Ok(1) => adopt(FIRST_FD).map(Some),
+        Ok(count) => Err(ActivationError::Count { count }),
+        Err(error) => Err(error),
+    };
+    close_from(match taken {
+        Ok(Some(_)) => FIRST_FD + 1,
+        _ => FIRST_FD,
+    });
+    taken
+}
+
+/// That a socket that was handed over is the one at `path`.
+pub fn verify_path(listener: &UnixListener, path: &Path) -> Result<(), ActivationError> {
+    let address = listener.local_addr();
+    let found = address.as_ref().ok().and_then(|found| found.as_pathname());
+    if found == Some(path) {
+        return Ok(());
+    }
+    Err(ActivationError::Elsewhere {
+        found: found.map(Path::to_owned),
+        wanted: path.to_owned(),
+    })
+}
+
+fn text<'a>(env: &'a Env, variable: &'static str) -> Result<Option<&'a str>, ActivationError> {
+    match env.var(variable).map(|value| value.to_str()) {
         None => Ok(None),
         Some(Some(text)) => Ok(Some(text)),
-        Some(None) => Err(ActivationError::Malformed { variable: name }),
-    };
-    let number = |name: &'static str| {
-        text(name)?
-            .map(str::parse::<u32>)
-            .transpose()
-            .map_err(|_| ActivationError::Malformed { variable: name })
-    };
-    if number("LISTEN_PID")? != Some(pid) {
-        return Ok(Vec::new());
+        Some(None) => Err(ActivationError::Malformed { variable }),
     }
-    let count = number("LISTEN_FDS")?.unwrap_or(0) as usize;
+}
+
+fn number(env: &Env, variable: &'static str) -> Result<Option<u32>, ActivationError> {
+    text(env, variable)?
+        .map(str::parse::<u32>)
+        .transpose()
+        .map_err(|_| ActivationError::Malformed { variable })
+}
+
+/// How many descriptors from [`FIRST_FD`] on are meant for process `pid`.
+fn count(env: &Env, pid: u32) -> Result<usize, ActivationError> {
+    if number(env, "LISTEN_PID")? != Some(pid) {
+        return Ok(0);
+    }
+    Ok(number(env, "LISTEN_FDS")?.unwrap_or(0) as usize)
+}
+
+/// The names of the descriptors from [`FIRST_FD`] on, if they are meant for process `pid`.
+fn announced(env: &Env, pid: u32) -> Result<Vec<Socket>, ActivationError> {
+    let count = count(env, pid)?;
     if count == 0 {
         return Ok(Vec::new());
     }
-    let names: Vec<&str> = text("LISTEN_FDNAMES")?.unwrap_or("").split(':').collect();
+    let names = text(env, "LISTEN_FDNAMES")?.unwrap_or("");
+    let names: Vec<&str> = names.split(':').collect();
     if count > MAX_FDS || names.len() != count {
         return Err(ActivationError::Malformed {
             variable: "LISTEN_FDNAMES",
@@ -94,17 +135,15 @@ fn announced(env: &Env, pid: u32) -> Result<Vec<Socket>, ActivationError> {
     Ok(sockets)
 }
 
-/// Closes all descriptors that the process was started with, but for the standard
-/// streams. To be called before it has any of its own.
+/// Closes the descriptors from `first` on.
 #[expect(
     unsafe_code,
     reason = "std has no safe way to close what the process was started with"
 )]
-pub fn close_inherited() {
-    const FIRST: libc::c_uint = 3;
-    // SAFETY: nothing in the process owns a descriptor yet, so none is closed behind its owner.
+fn close_from(first: RawFd) {
+    // SAFETY: nothing in the process owns one of them yet, so none is closed behind its owner.
     // A kernel that cannot (before 5.9) leaves them open.
-    let _ = unsafe { libc::close_range(FIRST, libc::c_uint::MAX, 0) };
+    let _ = unsafe { libc::close_range(first.cast_unsigned(), libc::c_uint::MAX, 0) };
 }
 
 /// Makes an inherited descriptor ours, once it proved to be what we were promised.
@@ -151,6 +190,18 @@ pub enum ActivationError {
     },
     /// A descriptor has a name that is not ours, or that another has.
     Name(String),
+    /// The key cache was given more than its one socket.
+    Count {
+        /// How many.
+        count: usize,
+    },
+    /// A socket lies where nobody looks for it.
+    Elsewhere {
+        /// Its path, if it has one.
+        found: Option<PathBuf>,
+        /// Where it would be looked for.
+        wanted: PathBuf,
+    },
     /// A descriptor that was announced is not open.
     NotOpen {
         /// Its number.
@@ -191,6 +242,18 @@ impl fmt::Display for ActivationError {
                 f,
                 "socket named {name:?}: FileDescriptorName must be operator or session, once each"
             ),
+            Self::Count { count } => write!(
+                f,
+                "{count} sockets were handed over: the unit must have one ListenStream"
+            ),
+            Self::Elsewhere { found, wanted } => {
+                let found = found.as_deref().unwrap_or("no path".as_ref());
+                let (found, wanted) = (found.display(), wanted.display());
+                write!(
+                    f,
+                    "the socket that was handed over is at {found}: ListenStream must be {wanted}"
+                )
+            }
             Self::NotOpen { fd } => write!(f, "descriptor {fd} was announced but is not open"),
             Self::NotListening { fd } => {
                 write!(f, "descriptor {fd} is no listening Unix stream socket")

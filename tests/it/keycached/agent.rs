@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -99,6 +100,25 @@ impl Place {
     /// Starts one process, whether or not it will serve.
     pub fn spawn(&self) -> Process {
         self.start(Command::new(KEYCACHED).stdin(Stdio::null()))
+    }
+
+    /// The same as a supervisor does it, with that as descriptors 3 and 4, of which
+    /// `count` are said to be sockets.
+    pub fn spawn_with(&self, handed: [OwnedFd; 2], count: &str) -> Process {
+        let [first, second] = handed;
+        let script = r#"exec 3<&0 4<&1 </dev/null >/dev/null; LISTEN_PID=$$ exec "$0""#;
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", script, KEYCACHED]).stdin(first);
+        let output = self.open_output();
+        let child = shell
+            .env_clear()
+            .envs(self.environment())
+            .env("LISTEN_FDS", count)
+            .stdout(second)
+            .stderr(output)
+            .spawn()
+            .expect("a shell starts");
+        Process { child }
     }
 
     fn open_output(&self) -> File {

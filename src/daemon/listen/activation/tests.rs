@@ -156,6 +156,12 @@ fn the_shipped_units_use_our_names_paths_and_modes() {
             "/run/episoded-session/session.sock",
             "0660",
         ),
+        (
+            include_str!("../../../../packaging/systemd/user/keycached.socket"),
+            Socket::Agent,
+            "%t/lockbox/agent.sock",
+            "0600",
+        ),
     ] {
         for line in [
             format!("FileDescriptorName={}", socket.name()),
