@@ -26,6 +26,7 @@ use crate::client::keycache::Keep;
 use crate::keycache::arena::MAX_KEY;
 use crate::keycache::entry::LockboxId;
 use crate::proto::keycache::{self as pb, ActivityKind};
+use crate::reason::Reason;
 use crate::secret::forbid_dumps;
 
 mod agent;
@@ -251,7 +252,7 @@ impl Put {
             max_lifetime: self.max_lifetime,
         };
         let cache = agent::ensure(context).await?;
-        let activity = Activity::begin(&cache, ActivityKind::Open).await;
+        let activity = Activity::begin(&cache, ActivityKind::Open).await?;
         let put = cache.put(&self.lockbox_id, &self.path, &key, keep).await;
         activity.end().await;
         Ok(put?)
@@ -307,7 +308,7 @@ impl Get {
         };
         // An agent that were started now would have nothing that anybody owns.
         let cache = cache.ok_or_else(|| none_kept(&self.lockbox_id))?;
-        let activity = Activity::begin(&cache, ActivityKind::Open).await;
+        let activity = Activity::begin(&cache, ActivityKind::Open).await?;
         let fetched = if self.own {
             self.fetch_own(context, &cache).await
         } else {
@@ -360,19 +361,20 @@ fn none_kept(id: &str) -> CliError {
 }
 
 /// That this process has a key in hand: the machine is kept awake meanwhile. A
-/// command that cannot say so goes on without.
+/// command that may not say so goes on without.
 struct Activity<'a> {
     cache: &'a KeyCache,
     token: Option<u64>,
 }
 
 impl<'a> Activity<'a> {
-    async fn begin(cache: &'a KeyCache, kind: ActivityKind) -> Self {
-        let begun = cache.begin_activity(std::process::id(), kind).await;
-        Self {
-            cache,
-            token: begun.ok(),
-        }
+    async fn begin(cache: &'a KeyCache, kind: ActivityKind) -> Result<Self, CliError> {
+        let token = match cache.begin_activity(std::process::id(), kind).await {
+            Ok(token) => Some(token),
+            Err(error) if error.reason == Some(Reason::RateLimited) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { cache, token })
     }
 
     async fn end(self) {

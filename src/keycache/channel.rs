@@ -12,7 +12,7 @@ use hkdf::Hkdf;
 use parking_lot::Mutex;
 use sha2::Sha256;
 use x25519_dalek::{PublicKey, StaticSecret};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::entry::LockboxId;
 
@@ -120,6 +120,10 @@ pub struct Sealed {
     pub bytes: Vec<u8>,
 }
 
+/// Bytes of stack below a call into the cipher that are wiped: twice what it was seen
+/// to use in a build without optimisation.
+const STACK: usize = 16 * 1024;
+
 /// One end of a channel.
 pub struct Channel {
     seals: Key,
@@ -143,12 +147,11 @@ impl Channel {
         let counter = self.sealed.fetch_add(1, Ordering::Relaxed);
         let mut bytes = Vec::with_capacity(key.len() + TAG);
         bytes.extend_from_slice(key);
-        let tag = self
-            .seals
-            .cipher()
-            .encrypt_in_place_detached(&nonce(counter), &way.about(id), &mut bytes)
-            .map_err(|_| NotSealed)?;
-        bytes.extend_from_slice(&tag);
+        let tag = leaving_no_trace(|| {
+            let cipher = self.seals.cipher();
+            cipher.encrypt_in_place_detached(&nonce(counter), &way.about(id), &mut bytes)
+        });
+        bytes.extend_from_slice(&tag.map_err(|_| NotSealed)?);
         Ok(Sealed { counter, bytes })
     }
 
@@ -167,9 +170,10 @@ impl Channel {
             return Err(NotSealed);
         }
         key.copy_from_slice(ciphertext);
-        let cipher = self.opens.cipher();
-        let tag = Tag::from_slice(tag);
-        let opened = cipher.decrypt_in_place_detached(&nonce(counter), &way.about(id), key, tag);
+        let opened = leaving_no_trace(|| {
+            let (cipher, tag) = (self.opens.cipher(), Tag::from_slice(tag));
+            cipher.decrypt_in_place_detached(&nonce(counter), &way.about(id), key, tag)
+        });
         // Noted only now: what is not the other side's cannot use its numbers up.
         if opened.is_err() || !self.seen.lock().note(counter) {
             key.fill(0);
@@ -183,6 +187,26 @@ impl std::fmt::Debug for Channel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Channel")
     }
+}
+
+/// Does it, and wipes the stack that it had: a cipher works on blocks of the key
+/// there, and leaves them.
+#[inline(never)]
+fn leaving_no_trace<T>(work: impl FnOnce() -> T) -> T {
+    let done = within(work);
+    wipe_stack();
+    done
+}
+
+#[inline(never)]
+fn within<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
+
+#[inline(never)]
+fn wipe_stack() {
+    let mut had = [0_u64; STACK / size_of::<u64>()];
+    had.zeroize();
 }
 
 fn nonce(counter: u64) -> Nonce {

@@ -47,7 +47,7 @@ impl Exec {
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
         harden()?;
         let cache = agent::ensure(context).await?;
-        let activity = Activity::begin(&cache, ActivityKind::Env).await;
+        let activity = Activity::begin(&cache, ActivityKind::Env).await?;
         let fetched = fetch(context, &cache, &self.lockbox_id).await;
         let stdin = fetched.and_then(|key| pipe_with_key(&key));
         // From here on the program has it, which is this process still.

@@ -99,7 +99,7 @@ fn sessions_are_listed_and_locked_by_id_and_path() {
         .lines()
         .map(|row| row.split_whitespace().collect())
         .collect();
-    assert_eq!(rows[0], ["LOCKBOX", "PATH", "REMAINING", "USES"]);
+    assert_eq!(rows[0], ["LOCKBOX", "PATH", "REMAINING", "USES", "OWNER"]);
     assert_eq!(rows[1][..2], ["a", "/x/a"]);
     assert_eq!(rows[1][3], "0");
     assert_eq!(rows.len(), 5);
