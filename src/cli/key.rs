@@ -4,37 +4,34 @@
 //! the command line, a terminal or a file of its own. `put` and `get` start the
 //! agent when there is none; nothing else does.
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Write};
 use std::path::Path;
-use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use zeroize::Zeroizing;
 
 use super::args;
 use super::context::Context;
 use super::error::{CliError, exit};
 use super::output::protojson::to_json;
-use super::output::text::{Columns, clean, fields, second};
+use super::output::text::{Columns, clean};
 use super::output::{Format, note, protojson::duration_text};
 use super::secrets::HandleArgs;
 use crate::client::KeyCache;
 use crate::client::keycache::Keep;
-use crate::keycache::arena::MAX_KEY;
 use crate::keycache::entry::LockboxId;
 use crate::proto::keycache::{self as pb, ActivityKind};
 use crate::reason::Reason;
-use crate::secret::forbid_dumps;
 
 mod agent;
 mod auto_unlock;
 mod exec;
 mod grant;
+mod place;
+mod status;
 
 use auto_unlock::AutoUnlockCommand;
+use place::{Place, harden, read_key};
 
 pub use agent::{AGENT_ARGUMENT, AGENT_CHECK_ARGUMENT};
 
@@ -71,7 +68,7 @@ pub enum KeyCommand {
     /// Forget all keys
     LockAll(LockAll),
     /// Show what the agent is and holds
-    Status(Status),
+    Status(status::Status),
     /// Forget all keys and end the agent
     Stop(Stop),
     /// Have keys come back from the desktop's secret store
@@ -143,70 +140,6 @@ impl VaultCommand {
     }
 }
 
-/// Where a key comes from or goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// Stdin, or stdout.
-    Standard,
-    /// A descriptor that the caller opened.
-    Descriptor(u32),
-}
-
-impl FromStr for Place {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "-" {
-            return Ok(Self::Standard);
-        }
-        let number = text.strip_prefix("fd:").and_then(|text| text.parse().ok());
-        number
-            .map(Self::Descriptor)
-            .ok_or_else(|| "wants fd:N, an open descriptor, or - for stdout".to_owned())
-    }
-}
-
-impl Place {
-    /// The descriptor itself, at its own offset, past the buffers of the standard
-    /// streams, which would keep a copy.
-    /// A failure ends the command with `exit`.
-    fn open(self, standard: impl AsFd, exit: u8) -> Result<File, CliError> {
-        let (name, own) = match self {
-            Self::Standard => ("-".to_owned(), standard.as_fd().try_clone_to_owned()),
-            Self::Descriptor(number) => (format!("fd:{number}"), duplicate(number)),
-        };
-        let own = own.map_err(|error| {
-            let message = format!("cannot use {name}: {error}");
-            CliError::local(exit, "FAILED_PRECONDITION", message)
-        })?;
-        not_a_terminal(&own)?;
-        Ok(File::from(own))
-    }
-}
-
-/// A descriptor of this process by its number.
-fn duplicate(number: u32) -> io::Result<OwnedFd> {
-    let number = i32::try_from(number).map_err(io::Error::other)?;
-    let own = pidfd_open(getpid(), PidfdFlags::empty())?;
-    Ok(pidfd_getfd(own, number, PidfdGetfdFlags::empty())?)
-}
-
-/// While a key is here.
-fn harden() -> Result<(), CliError> {
-    forbid_dumps().map_err(|error| CliError::local(exit::SOFTWARE, "INTERNAL", error.to_string()))
-}
-
-fn not_a_terminal(stream: &impl IsTerminal) -> Result<(), CliError> {
-    if stream.is_terminal() {
-        let hint = "redirect it to a file, a pipe or a program";
-        return Err(CliError::usage(
-            "refusing to put a key through a terminal",
-            hint,
-        ));
-    }
-    Ok(())
-}
-
 /// Keep a key, read from stdin or a descriptor.
 #[derive(Debug, Args)]
 #[command(
@@ -257,18 +190,6 @@ impl Put {
         activity.end().await;
         Ok(put?)
     }
-}
-
-/// The whole of it, in memory that is wiped and never moved.
-fn read_key(from: impl Read) -> Result<Zeroizing<Vec<u8>>, CliError> {
-    let mut key = Zeroizing::new(Vec::with_capacity(MAX_KEY + 64));
-    let read = from.take(MAX_KEY as u64 + 1).read_to_end(&mut key);
-    read.map_err(|error| CliError::reading(Path::new("the key"), &error))?;
-    if key.is_empty() || key.len() > MAX_KEY {
-        let message = "a key must be 1 to 65,536 bytes";
-        return Err(CliError::local(exit::DATA, "INVALID_ARGUMENT", message));
-    }
-    Ok(key)
 }
 
 /// Write a key to a descriptor.
@@ -524,74 +445,6 @@ fn whole_seconds(duration: &prost_types::Duration) -> prost_types::Duration {
         nanos: 0,
         ..*duration
     }
-}
-
-/// Show what the agent is and holds.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  episodectl key status")]
-pub struct Status {}
-
-impl Status {
-    async fn run(self, context: &Context) -> Result<(), CliError> {
-        let Some(cache) = agent::find(context).await? else {
-            return Err(agent::none(context)?);
-        };
-        let status = cache.status().await?;
-        let mut printer = context.printer();
-        printer.answer(&status, table)?;
-        printer.flush()
-    }
-}
-
-fn table(status: &pb::StatusResponse) -> String {
-    let text = |duration: &Option<prost_types::Duration>| {
-        let whole = duration.as_ref().map(whole_seconds);
-        whole.as_ref().map(duration_text)
-    };
-    let wipe = status.last_wipe.as_ref().map(|wipe| {
-        let when = second(wipe.time.as_ref());
-        format!("{when}, {} keys: {}", wipe.forgotten, wipe.why)
-    });
-    fields(&[
-        ("Version", status.version.clone()),
-        ("Pid", status.pid.to_string()),
-        ("Running for", text(&status.uptime).unwrap_or_default()),
-        ("Keys", status.entries.to_string()),
-        ("Keys of sessions", status.owned.to_string()),
-        ("Locked bytes", status.locked_bytes.to_string()),
-        ("Memory", status.memory.clone()),
-        ("Activities", status.activities.to_string()),
-        ("Last wipe", wipe.unwrap_or_else(|| "none".to_owned())),
-        (
-            "Ends when idle for",
-            text(&status.idle_exit).unwrap_or_else(|| "never".to_owned()),
-        ),
-        (
-            "Sleep",
-            status.sleep.as_ref().map(sleep_text).unwrap_or_default(),
-        ),
-    ])
-}
-
-fn sleep_text(sleep: &pb::SleepStatus) -> String {
-    let watch = match sleep.watch() {
-        pb::SuspendWatch::Watching if sleep.delays_sleep => "waits until keys are forgotten",
-        pb::SuspendWatch::Watching => "is announced",
-        pb::SuspendWatch::Asleep => "is about to begin",
-        pb::SuspendWatch::Absent | pb::SuspendWatch::Unspecified => {
-            "is seen afterwards only, by its clocks"
-        }
-    };
-    let held_off = if sleep.holds_off_sleep {
-        ", and is held off: a secret is in hand"
-    } else {
-        ""
-    };
-    let why = match &*sleep.why {
-        "" => String::new(),
-        why => format!(" ({why})"),
-    };
-    format!("{watch}{held_off}{why}")
 }
 
 /// Forget all keys and end the agent.

@@ -164,7 +164,7 @@ impl KeyCache {
         let mut refused = None;
         let (sealing, answer) = loop {
             let mut open = self.sealing.lock().await;
-            let Some(sealing) = known(&open, refused.as_ref()) else {
+            let Some(sealing) = known(open.as_ref(), refused.as_ref()) else {
                 break self.get_first(&mut open, request).await?;
             };
             drop(open);
@@ -207,7 +207,7 @@ impl KeyCache {
     /// knows none.
     async fn sealing(&self, but: Option<&Arc<Sealing>>) -> Result<Arc<Sealing>, ClientError> {
         let mut open = self.sealing.lock().await;
-        if let Some(known) = known(&open, but) {
+        if let Some(known) = known(open.as_ref(), but) {
             return Ok(known);
         }
         let agreement = Agreement::new().map_err(|_| self.cannot("open"))?;
@@ -354,9 +354,9 @@ async fn own(socket: Arc<Path>) -> io::Result<TokioIo<UnixStream>> {
 }
 
 /// The channel that is open, if it is another than the one that was refused.
-fn known(open: &Option<Arc<Sealing>>, but: Option<&Arc<Sealing>>) -> Option<Arc<Sealing>> {
+fn known(open: Option<&Arc<Sealing>>, but: Option<&Arc<Sealing>>) -> Option<Arc<Sealing>> {
     let is_refused = |known: &Arc<Sealing>| but.is_some_and(|but| Arc::ptr_eq(known, but));
-    open.as_ref().filter(|known| !is_refused(known)).cloned()
+    open.filter(|known| !is_refused(known)).cloned()
 }
 
 fn is_unknown(error: &ClientError) -> bool {

@@ -83,27 +83,24 @@ impl Api {
             return Err(bad.into_refusal());
         };
         let key = self.unseal(&request, &id, length)?;
-        let kept = match owner.flatten() {
-            Some((session, terms)) => {
-                Owners::admit(&self.keeper, &session)
-                    .await
-                    .map_err(|error| refuse_owner(error, &session))?;
-                let id = GrantId {
-                    session,
-                    lockbox: id,
-                };
-                self.keeper.grant(id, key, terms, begun.0)
-            }
-            None => {
-                let path = Some(request.path).filter(|path| !path.is_empty());
-                let put = Put {
-                    id,
-                    key,
-                    path,
-                    keep,
-                };
-                self.keeper.put(put, begun.0)
-            }
+        let kept = if let Some((session, terms)) = owner.flatten() {
+            Owners::admit(&self.keeper, &session)
+                .await
+                .map_err(|error| refuse_owner(error, &session))?;
+            let id = GrantId {
+                session,
+                lockbox: id,
+            };
+            self.keeper.grant(id, key, terms, begun.0)
+        } else {
+            let path = Some(request.path).filter(|path| !path.is_empty());
+            let put = Put {
+                id,
+                key,
+                path,
+                keep,
+            };
+            self.keeper.put(put, begun.0)
         };
         kept.map_err(not_kept)
     }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use parking_lot::Mutex;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -121,7 +122,7 @@ fn why(error: &io::Error) -> Why {
 struct Progress {
     is_shown: bool,
     total: usize,
-    done: AtomicUsize,
+    done: Mutex<usize>,
 }
 
 impl Progress {
@@ -129,7 +130,7 @@ impl Progress {
         Self {
             is_shown: io::stderr().is_terminal(),
             total,
-            done: AtomicUsize::new(0),
+            done: Mutex::new(0),
         }
     }
 
@@ -137,12 +138,15 @@ impl Progress {
         if !self.is_shown {
             return;
         }
-        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        // Held until the line is out: no thread may show what another has passed.
+        let mut done = self.done.lock();
         let percent = |done: usize| done * 100 / self.total;
-        if percent(done) == percent(done - 1) {
+        let before = percent(*done);
+        *done += 1;
+        let (percent, total) = (percent(*done), self.total);
+        if percent == before {
             return;
         }
-        let (percent, total) = (percent(done), self.total);
         let bar = "#".repeat(percent * BAR / 100);
         let line = format!("\r[{bar:BAR$}] {percent:3} % of {total} files");
         let _ = io::stderr().write_all(line.as_bytes());

@@ -2,10 +2,11 @@
 //! episoded beside a real keycached.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use episoded::client::keycache::{Keep, KeyCache};
 use episoded::client::{ClientError, Handle};
+use episoded::clock::{Clock as _, SystemClock};
 use episoded::proto::keycache::{self as pb, watch_cache_response::Event};
 use episoded::proto::session::{self as sessions, register_session_request::Deadline};
 use episoded::reason::Reason;
@@ -76,9 +77,10 @@ impl Episode {
 }
 
 fn in_seconds(seconds: i64) -> Timestamp {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let clock = SystemClock::new().expect("the clock is read");
+    let now = clock.now().wall / 1_000;
     Timestamp {
-        seconds: now.expect("it is later").as_secs() as i64 + seconds,
+        seconds: now as i64 + seconds,
         nanos: 0,
     }
 }
@@ -117,15 +119,15 @@ async fn a_key_of_a_session_is_given_to_its_handle_and_to_nobody_else() {
         Episode::new(&daemon, "v").await,
     );
     let human = cache(&agent).await;
-    let (owned, own) = (unique(32), unique(32));
-    human.grant("both", &owned, owner.owner()).await.unwrap();
-    human.grant("owned", &owned, owner.owner()).await.unwrap();
+    let (given, own) = (unique(32), unique(32));
+    human.grant("both", &given, owner.owner()).await.unwrap();
+    human.grant("owned", &given, owner.owner()).await.unwrap();
     human.put("both", "", &own, Keep::default()).await.unwrap();
     human.put("own", "", &own, Keep::default()).await.unwrap();
 
     let episode = owner.cache(&agent).await;
-    assert_eq!(taken(&episode, "both").await, Some(owned.clone()));
-    assert_eq!(taken(&episode, "owned").await, Some(owned.clone()));
+    assert_eq!(taken(&episode, "both").await, Some(given.clone()));
+    assert_eq!(taken(&episode, "owned").await, Some(given.clone()));
     assert_eq!(taken(&episode, "own").await, None, "nobody owns it");
     let stranger = other.cache(&agent).await;
     for id in ["both", "owned", "own"] {
@@ -139,7 +141,7 @@ async fn a_key_of_a_session_is_given_to_its_handle_and_to_nobody_else() {
     let listed: Vec<_> = lbx2.list().into_iter().map(|(id, _)| id).collect();
     assert_eq!(listed, ["both", "own"]);
     lbx2.forget("owned");
-    assert_eq!(taken(&episode, "owned").await, Some(owned));
+    assert_eq!(taken(&episode, "owned").await, Some(given));
 }
 
 #[tokio::test]
@@ -287,8 +289,8 @@ async fn pages_go_from_what_nobody_owns_to_what_sessions_own() {
     let mut sessions = [&*one.id, &*two.id];
     sessions.sort_unstable();
     let wanted = [("a", ""), ("b", "")].into_iter();
-    let owned = sessions.iter().flat_map(|id| [("a", *id), ("b", *id)]);
-    let wanted: Vec<_> = wanted.chain(owned).collect();
+    let of_sessions = sessions.iter().flat_map(|id| [("a", *id), ("b", *id)]);
+    let wanted: Vec<_> = wanted.chain(of_sessions).collect();
     for size in [1, 2, 3, 6, 7] {
         let all = pages(&agent, size).await;
         let all: Vec<_> = all
