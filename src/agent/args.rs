@@ -4,7 +4,7 @@ use clap::Parser;
 
 /// Another agent serves the directory already, or this one served and was stopped.
 pub const EXIT_STOPPED: u8 = 0;
-/// The socket, its directory, its log or locked memory cannot be had: `EX_UNAVAILABLE`.
+/// The socket, its directory or its log cannot be had: `EX_UNAVAILABLE`.
 pub const EXIT_UNAVAILABLE: u8 = 69;
 /// The configuration is wrong, or the supervisor's socket: `EX_CONFIG`.
 pub const EXIT_BAD_CONFIG: u8 = 78;
@@ -37,7 +37,7 @@ Examples:
 Exit codes:
   0   stopped, or another agent serves already
   64  the command line is wrong
-  69  the socket, its directory, its log or locked memory cannot be had
+  69  the socket, its directory or its log cannot be had
   78  the configuration is wrong, or what was handed over is not agent.sock";
 
 /// Keeps lockbox keys in locked memory for a while.

@@ -8,7 +8,7 @@ use crate::{
         activity::{Kind, Token},
         keeper::KeepError,
     },
-    keycache::entry::LockboxId,
+    keycache::{arena::NoSecureMemory, entry::LockboxId},
 };
 
 /// What every frame begins with.
@@ -47,6 +47,8 @@ pub(super) enum FrameError {
     Unsupported(u8),
     /// There is no room for the key.
     Full,
+    /// No memory can be locked.
+    NoMemory,
     /// All keys were forgotten while this one arrived.
     Wiped,
     /// The process is not the caller's.
@@ -61,6 +63,7 @@ impl FrameError {
             Self::Oversize => "oversize: a message has at most 131072 bytes".to_owned(),
             Self::Unsupported(kind) => format!("unsupported: message type {kind:#04x}"),
             Self::Full => "full: no room for another".to_owned(),
+            Self::NoMemory => format!("full: {NoSecureMemory}"),
             Self::Wiped => "wiped: all keys were forgotten meanwhile".to_owned(),
             Self::NotYours => "malformed: the pid must be the caller or its descendant".to_owned(),
         };

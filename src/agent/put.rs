@@ -7,7 +7,7 @@ use tokio::{io::AsyncReadExt as _, net::UnixStream};
 
 use super::frame::{FrameError, lockbox_id};
 use crate::keycache::{
-    arena::{Arena, MAX_KEY, Secret},
+    arena::{Arena, Kind, MAX_KEY, Secret},
     entry::{Keep, LockboxId, MAX_ID},
 };
 
@@ -53,7 +53,10 @@ pub(super) async fn read(
         return Ok(Err(FrameError::Malformed("a key must be 1 to 65536 bytes")));
     }
     let Some(mut key) = arena.take(key_length) else {
-        return Ok(Err(FrameError::Full));
+        return Ok(Err(match arena.kind() {
+            Kind::Nothing => FrameError::NoMemory,
+            _ => FrameError::Full,
+        }));
     };
     stream.read_exact(key.expose_mut()).await?;
     let mut path = vec![0; path_length];

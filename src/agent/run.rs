@@ -10,7 +10,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval},
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{
     args::{EXIT_BAD_CONFIG, EXIT_STOPPED, EXIT_UNAVAILABLE},
@@ -107,7 +107,12 @@ fn start(
         secret: config.secret_memory,
         unlocked: config.allow_unlocked_memory,
     };
-    let arena = Arena::new(lockable, allowed).map_err(unavailable)?;
+    let arena = Arena::new(lockable, allowed).or_else(|error| {
+        // Whoever puts a key is told; who asks, finds out why.
+        warn!(%error, "no key can be kept");
+        Arena::nothing()
+    });
+    let arena = arena.map_err(unavailable)?;
     let clock = SystemClock::new().map_err(unavailable)?;
     let (listener, file) = listen(handed, &lock, &dir)?;
     info!(

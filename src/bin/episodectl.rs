@@ -1,8 +1,13 @@
 //! The command line of episoded, and the key cache that it starts.
 
-use std::process::ExitCode;
+use std::{alloc::System, process::ExitCode};
 
 use episoded::{agent, cli};
+use zeroizing_alloc::ZeroAlloc;
+
+/// What held a secret is zero once it is let go, whichever library let it go.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     let first = std::env::args_os().nth(1);

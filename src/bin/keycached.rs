@@ -1,9 +1,14 @@
 //! The key cache.
 
-use std::process::ExitCode;
+use std::{alloc::System, process::ExitCode};
 
 use clap::Parser;
 use episoded::agent::{args::Args, run::run};
+use zeroizing_alloc::ZeroAlloc;
+
+/// What held a secret is zero once it is let go, whichever library let it go.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     match Args::try_parse() {

@@ -8,6 +8,8 @@ pub enum Service {
     Session,
     /// `WatchSessions` of the same service.
     Watch,
+    /// `RegisterSession` of the same service.
+    Register,
     /// `RegisterSessions` of the same service.
     RegisterMany,
     /// `LookupSession` of the same service.
@@ -94,13 +96,13 @@ macro_rules! admin {
 
 use OnSession::{IfConfigured, Open, Refused, WithHandle};
 use Service::{
-    Admin, Check, Firewall, Health, Lookup, ReflectionV1, ReflectionV1Alpha, RegisterMany, Session,
-    Watch,
+    Admin, Check, Firewall, Health, Lookup, ReflectionV1, ReflectionV1Alpha, Register,
+    RegisterMany, Session, Watch,
 };
 
 /// Every method that is served.
 pub const METHODS: &[Method] = &[
-    method(session!("RegisterSession"), Session, Refused),
+    method(session!("RegisterSession"), Register, Refused),
     method(session!("RegisterSessions"), RegisterMany, Refused),
     method(session!("GetSession"), Session, Refused),
     method(session!("LookupSession"), Lookup, WithHandle),
@@ -155,6 +157,7 @@ impl Service {
         match self {
             Self::Session
             | Self::Watch
+            | Self::Register
             | Self::RegisterMany
             | Self::Lookup
             | Self::Firewall

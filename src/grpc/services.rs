@@ -155,6 +155,9 @@ impl Services {
             (Service::Watch, Some(ready), _) => {
                 Ok(Box::pin(watch::serve(&ready.api, request)).await)
             }
+            (Service::Register, Some(ready), _) => {
+                Ok(Box::pin(session::register(&ready.api, self.message, request)).await)
+            }
             (Service::RegisterMany, Some(ready), _) => {
                 Ok(Box::pin(session::register_many(&ready.api, self.message, request)).await)
             }
@@ -172,6 +175,7 @@ impl Services {
             (
                 Service::Session
                 | Service::Watch
+                | Service::Register
                 | Service::RegisterMany
                 | Service::Lookup
                 | Service::Check

@@ -31,7 +31,7 @@ use crate::{
 };
 
 pub(super) use lookup::serve as lookup;
-pub(super) use register::serve_many as register_many;
+pub(super) use register::{serve as register, serve_many as register_many};
 
 use super::{
     caller::Caller,
@@ -110,13 +110,13 @@ impl SessionApi {
     }
 
     /// Waits for the writer; `name` is what the caller called the session.
-    async fn call<O>(&self, operation: O, caller: &Caller, name: &str) -> Result<O::Answer, Status>
+    async fn call<O>(&self, operation: O, caller: &Caller, name: &str) -> Result<O::Answer, Refusal>
     where
         O: Operation,
         O::Error: IntoRefusal,
     {
         let answer = self.sessions.call(operation, caller.wait()).await;
-        answer.map_err(|error| error.into_refusal(name).into())
+        answer.map_err(|error| error.into_refusal(name))
     }
 }
 
@@ -131,10 +131,8 @@ impl SessionService for SessionApi {
         request: Request<pb::RegisterSessionRequest>,
     ) -> Result<Response<pb::RegisterSessionResponse>, Status> {
         let caller = Caller::of(request.extensions())?.clone();
-        let register = request::register(request.into_inner(), &self.sessions, &caller)?;
-        let name = register.id.clone();
-        let done = self.call(register, &caller, name.as_str()).await?;
-        Ok(Response::new(self.registration(&done)))
+        let answer = self.register(request.into_inner(), &caller).await?;
+        Ok(Response::new(answer))
     }
 
     // The dispatcher takes `session::register_many` instead, which encodes each

@@ -60,16 +60,28 @@ impl Arena {
     pub fn new(limit: usize, allowed: Allowed) -> Result<Arc<Self>, NoSecureMemory> {
         let blocks = (limit.min(MAX_LOCKED) / BLOCK).max(1);
         let memory = Memory::reserve(blocks, allowed)?;
+        Self::of(
+            memory,
+            State {
+                blocks: vec![Block::default()],
+                idle: vec![0],
+                ..State::default()
+            },
+        )
+    }
+
+    /// One that gives out nothing, for where no memory can be locked.
+    pub fn nothing() -> Result<Arc<Self>, NoSecureMemory> {
+        Self::of(Memory::nothing()?, State::default())
+    }
+
+    fn of(memory: Memory, state: State) -> Result<Arc<Self>, NoSecureMemory> {
         let mut canary = [0; CANARY];
         getrandom::fill(&mut canary).map_err(|_| NoSecureMemory)?;
         Ok(Arc::new(Self {
             memory,
             canary,
-            state: Mutex::new(State {
-                blocks: vec![Block::default()],
-                idle: vec![0],
-                ..State::default()
-            }),
+            state: Mutex::new(state),
         }))
     }
 

@@ -17,7 +17,7 @@ use crate::{
     },
     ids::SessionId,
     keycache::{
-        arena::Secret,
+        arena::{Kind, NoSecureMemory, Secret},
         channel::{Agreement, Channel, NotSealed, Sealed, Way},
         entry::LockboxId,
         grant::GrantId,
@@ -113,7 +113,13 @@ impl Api {
         length: usize,
     ) -> Result<Secret, Refusal> {
         let channel = self.channels.find(request.channel_id)?;
-        let mut key = self.keeper.arena.take(length).ok_or_else(full)?;
+        let arena = &self.keeper.arena;
+        let mut key = arena.take(length).ok_or_else(|| match arena.kind() {
+            Kind::Nothing => {
+                Refusal::new(Reason::SecureMemoryUnavailable, NoSecureMemory.to_string())
+            }
+            _ => full(),
+        })?;
         let (counter, sealed) = (request.counter, &request.sealed_key);
         channel
             .open(Way::Put, id, counter, sealed, key.expose_mut())

@@ -12,6 +12,7 @@ use crate::{
         answer::MAX_ANSWER,
         caller::Caller,
         convert::{request, show::Shower},
+        direct,
         parts::{Answer, PartsCodec},
         status::{IntoRefusal, Refusal, Violations, internal},
     },
@@ -34,6 +35,18 @@ const MAX_SHORT_MESSAGE: usize = 512;
 const RESULTS: u32 = 1;
 const REGISTERED: u32 = 1;
 const ERROR: u32 = 2;
+
+/// Serves `RegisterSession`.
+pub(in crate::grpc) async fn serve(
+    api: &SessionApi,
+    max_request: usize,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    direct::unary(max_request, request, async |request, caller| {
+        api.register(request, &caller).await
+    })
+    .await
+}
 
 /// Serves `RegisterSessions`, and encodes each session as it is shown: a thousand
 /// that are kept until all are encoded cost more than the rest of the call.
@@ -69,6 +82,17 @@ impl UnaryService<pb::RegisterSessionsRequest> for RegistersMany {
 }
 
 impl SessionApi {
+    pub(super) async fn register(
+        &self,
+        request: pb::RegisterSessionRequest,
+        caller: &Caller,
+    ) -> Result<pb::RegisterSessionResponse, Refusal> {
+        let register = request::register(request, &self.sessions, caller)?;
+        let name = register.id.clone();
+        let done = self.call(register, caller, name.as_str()).await?;
+        Ok(self.registration(&done))
+    }
+
     fn registered(&self, done: &Registered) -> pb::RegisterSessionResponse {
         pb::RegisterSessionResponse {
             session: Some(self.shower().session_with(&done.view, done.handle.as_ref())),

@@ -37,6 +37,8 @@ pub enum Kind {
     Locked,
     /// Nothing; it was allowed.
     Unlocked,
+    /// There are none: no memory can be locked.
+    Nothing,
 }
 
 impl Kind {
@@ -46,6 +48,7 @@ impl Kind {
             Self::Secret => "memfd_secret",
             Self::Locked => "mlock",
             Self::Unlocked => "unlocked",
+            Self::Nothing => "none",
         }
     }
 }
@@ -85,6 +88,7 @@ enum Backing {
     Secret(OwnedFd),
     Locked,
     Unlocked,
+    Nothing,
 }
 
 // SAFETY: the mapping belongs to the value, is not tied to a thread, and its bytes
@@ -96,23 +100,7 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// Reserves so many blocks and opens the first.
     pub(super) fn reserve(blocks: usize, allowed: Allowed) -> Result<Self, NoSecureMemory> {
-        let bytes = GUARD + blocks * BLOCK + GUARD;
-        // SAFETY: a new mapping at a place of the kernel's choice.
-        let start = unsafe {
-            mmap_anonymous(
-                ptr::null_mut(),
-                bytes,
-                ProtFlags::empty(),
-                MapFlags::PRIVATE,
-            )
-        };
-        let start = NonNull::new(start.map_err(|_| NoSecureMemory)?).ok_or(NoSecureMemory)?;
-        let mut memory = Self {
-            // SAFETY: inside the mapping that was just made.
-            base: unsafe { start.cast::<u8>().add(GUARD) },
-            blocks,
-            backing: Backing::Locked,
-        };
+        let mut memory = Self::mapped(blocks)?;
         let secret = allowed.secret.then(|| secret_file(blocks * BLOCK));
         let secret = secret.and_then(Result::ok).map(Backing::Secret);
         let kinds = secret.into_iter().chain([Backing::Locked]);
@@ -126,11 +114,38 @@ impl Memory {
         Err(NoSecureMemory)
     }
 
+    /// No block at all.
+    pub(super) fn nothing() -> Result<Self, NoSecureMemory> {
+        Self::mapped(0)
+    }
+
+    /// Address space for so many blocks, between guard pages; none is open.
+    fn mapped(blocks: usize) -> Result<Self, NoSecureMemory> {
+        let bytes = GUARD + blocks * BLOCK + GUARD;
+        // SAFETY: a new mapping at a place of the kernel's choice.
+        let start = unsafe {
+            mmap_anonymous(
+                ptr::null_mut(),
+                bytes,
+                ProtFlags::empty(),
+                MapFlags::PRIVATE,
+            )
+        };
+        let start = NonNull::new(start.map_err(|_| NoSecureMemory)?).ok_or(NoSecureMemory)?;
+        Ok(Self {
+            // SAFETY: inside the mapping that was just made.
+            base: unsafe { start.cast::<u8>().add(GUARD) },
+            blocks,
+            backing: Backing::Nothing,
+        })
+    }
+
     pub(super) fn kind(&self) -> Kind {
         match self.backing {
             Backing::Secret(_) => Kind::Secret,
             Backing::Locked => Kind::Locked,
             Backing::Unlocked => Kind::Unlocked,
+            Backing::Nothing => Kind::Nothing,
         }
     }
 
@@ -157,6 +172,7 @@ impl Memory {
                     madvise(at, BLOCK, Advice::LinuxDontDump)?;
                     madvise(at, BLOCK, Advice::LinuxWipeOnFork)?;
                 }
+                Backing::Nothing => return Err(Errno::NOMEM),
             }
             if matches!(self.backing, Backing::Locked)
                 && let Err(error) = mlock(at, BLOCK)

@@ -133,6 +133,18 @@ async fn a_grant_to_nobody_or_for_too_long_or_without_episoded_is_refused() {
     ends(&grant(&alone, "nobody", "30m"), 69, "episoded cannot say");
 }
 
+/// Nothing is at the end of stdin, and there is no terminal to ask.
+#[test]
+fn a_key_that_was_put_once_is_asked_for_by_no_later_command() {
+    let home = Home::new();
+    home.put("box", b"key");
+    for _ in 0..3 {
+        assert_eq!(home.ok(&["key", "get", "box", "--out", "-"]), b"key");
+        assert_eq!(home.ok(&["key", "exec", "box", "--", "cat"]), b"key");
+    }
+    assert_eq!(home.json(&["key", "sessions"])["keys"][0]["hits"], "6");
+}
+
 #[test]
 fn a_program_becomes_the_command_with_the_key_on_its_stdin() {
     let home = Home::new();

@@ -254,6 +254,27 @@ fn a_key_that_nobody_fetches_to_the_end_leaves_nothing() {
     }
 }
 
+/// Names are no secrets; they stand for what a library may copy and let go.
+#[test]
+fn what_is_let_go_is_wiped_whoever_had_it() {
+    if !need_root() {
+        return;
+    }
+    let agent = Agent::start();
+    let path = String::from_utf8(scan::hex(&unique(150))).expect("digits are text");
+    let needle = Needle::new(&path.as_bytes()[200..]);
+    let mut client = agent.client();
+    for _ in 0..3 {
+        assert_eq!(client.put("id", b"key", &path, 60), Answer::Ok);
+        assert_eq!(client.list(), [("id".to_owned(), path.clone())]);
+    }
+    let kept = scan::memory(agent.pid(), &needle);
+    assert!(kept.found.raw > 0, "the control: {kept:?}");
+    client.forget("id");
+    drop(client);
+    gone(&agent, &needle, Instant::now());
+}
+
 #[test]
 fn it_can_neither_dump_core_nor_gain_privileges() {
     if !need_root() {

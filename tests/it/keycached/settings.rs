@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::agent::{Agent, Place};
+use super::home::Home;
 use super::places::is_there;
-use super::throughout;
-use super::wire::Answer;
+use super::wire::{Answer, Client, PUT, frame, put};
+use super::{HANG, STRANGER, as_stranger, throughout, until};
+use crate::harness::need_root;
 
 /// Longer than an idle agent stays when a second is its limit.
 const LONG: Duration = Duration::from_secs(3);
@@ -109,4 +111,66 @@ fn one_with_an_activity_stays_until_that_is_over() {
     assert_eq!(client.unregister(pid, token), Answer::Ok);
     drop(client);
     leaves(&mut agent);
+}
+
+/// Runs `episodectl key put` as somebody who may lock no memory; what it said.
+fn put_without_locked_memory(home: &Home) -> std::process::Output {
+    let script = "ulimit -l 0; printf key | $CTL --format json key put box";
+    let mut shell = home.other("setpriv");
+    shell.args(["--reuid", "47114", "--regid", "47114", "--clear-groups"]);
+    let output = shell.args(["bash", "-c", script]).output();
+    output.expect("setpriv is there")
+}
+
+/// Root may always lock memory, so an ordinary user is needed.
+#[test]
+fn without_locked_memory_no_key_is_kept_and_that_is_said() {
+    if !need_root() {
+        return;
+    }
+    let home = Home::new();
+    let root = home.root().to_owned();
+    let given = std::process::Command::new("chown")
+        .args(["-R", &format!("{STRANGER}:{STRANGER}")])
+        .arg(&root)
+        .status();
+    assert!(given.expect("chown is there").success());
+    let output = put_without_locked_memory(&home);
+    assert_eq!(output.status.code(), Some(6), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("\"SECURE_MEMORY_UNAVAILABLE\""), "{said}");
+    assert!(said.contains("RLIMIT_MEMLOCK"), "{said}");
+    let socket = home.socket();
+    let (got, kept, refused) = as_stranger(move || {
+        let mut client = Client::connect(&socket);
+        let (got, kept) = (client.get("box"), client.list());
+        (
+            got,
+            kept,
+            client.refused(&frame(PUT, &put(b"id", b"key", b"", 60))),
+        )
+    });
+    assert_eq!((got, kept), (Answer::Miss, Vec::new()));
+    assert!(
+        refused.starts_with("full: no memory can be locked"),
+        "{refused}"
+    );
+    let socket = home.socket();
+    as_stranger(move || assert_eq!(Client::connect(&socket).stop(), Answer::Ok));
+
+    let config = root.join("config/lockbox");
+    std::fs::create_dir_all(&config).expect("it is made");
+    let allowed = "[agent]\nallow_unlocked_memory = true\n";
+    std::fs::write(config.join("config.toml"), allowed).expect("it is written");
+    until("the agent has gone", HANG, || !home.is_running());
+    let output = put_without_locked_memory(&home);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let socket = home.socket();
+    let got = as_stranger(move || {
+        let mut client = Client::connect(&socket);
+        let got = client.get("box");
+        client.stop();
+        got
+    });
+    assert_eq!(got, Answer::Key(b"key".to_vec()));
 }
