@@ -188,7 +188,8 @@ impl Put {
         let activity = Activity::begin(&cache, ActivityKind::Open).await?;
         let put = cache.put(&self.lockbox_id, &self.path, &key, keep).await;
         activity.end().await;
-        Ok(put?)
+        put?;
+        done(context)
     }
 }
 
@@ -315,11 +316,11 @@ pub struct Forget {
 
 impl Forget {
     async fn run(self, context: &Context) -> Result<(), CliError> {
-        let Some(cache) = running(context).await? else {
-            return Ok(());
+        let forgotten = match running(context).await? {
+            Some(cache) => Some(cache.forget(&self.lockbox_id).await?),
+            None => None,
         };
-        told(cache.forget(&self.lockbox_id).await?);
-        Ok(())
+        told(context, forgotten)
     }
 }
 
@@ -337,7 +338,7 @@ pub struct Lock {
 impl Lock {
     async fn run(self, context: &Context) -> Result<(), CliError> {
         let Some(cache) = running(context).await? else {
-            return Ok(());
+            return told(context, None);
         };
         let by_path = cache.forget_path(&self.lockbox).await?;
         // A path may be longer than an id.
@@ -345,8 +346,7 @@ impl Lock {
             Ok(_) => cache.forget(&self.lockbox).await?,
             Err(_) => 0,
         };
-        told(by_path + by_id);
-        Ok(())
+        told(context, Some(by_path + by_id))
     }
 }
 
@@ -357,26 +357,43 @@ pub struct LockAll {}
 
 impl LockAll {
     async fn run(self, context: &Context) -> Result<(), CliError> {
-        let Some(cache) = running(context).await? else {
-            return Ok(());
+        let forgotten = match running(context).await? {
+            Some(cache) => Some(cache.forget_all().await?),
+            None => None,
         };
-        told(cache.forget_all().await?);
-        Ok(())
+        told(context, forgotten)
     }
 }
 
-fn told(forgotten: u32) {
-    note(match forgotten {
-        0 => "no such key was kept".to_owned(),
-        1 => "1 key forgotten".to_owned(),
-        many => format!("{many} keys forgotten"),
-    });
+/// A word to people, an object to programs. None: there is no agent, which was said.
+fn told(context: &Context, forgotten: Option<u32>) -> Result<(), CliError> {
+    let mut printer = context.printer();
+    match (context.format, forgotten) {
+        (Format::Table, None) => {}
+        (Format::Table, Some(0)) => note("no such key was kept"),
+        (Format::Table, Some(1)) => note("1 key forgotten"),
+        (Format::Table, Some(many)) => note(format!("{many} keys forgotten")),
+        (Format::Json | Format::Jsonl, forgotten) => {
+            let forgotten = forgotten.unwrap_or(0);
+            printer.value(&serde_json::json!({ "forgotten": forgotten }))?;
+        }
+    }
+    printer.flush()
+}
+
+/// Nothing to people, an object to programs.
+fn done(context: &Context) -> Result<(), CliError> {
+    let mut printer = context.printer();
+    if context.format != Format::Table {
+        printer.value(&serde_json::json!({}))?;
+    }
+    printer.flush()
 }
 
 /// The agent, if one runs; says that there is none.
 async fn running(context: &Context) -> Result<Option<KeyCache>, CliError> {
     let cache = agent::find(context).await?;
-    if cache.is_none() {
+    if cache.is_none() && context.format == Format::Table {
         note("no agent runs: no key is kept");
     }
     Ok(cache)
@@ -455,10 +472,11 @@ pub struct Stop {}
 impl Stop {
     async fn run(self, context: &Context) -> Result<(), CliError> {
         let Some(cache) = running(context).await? else {
-            return Ok(());
+            return done(context);
         };
         let pid = cache.status().await?.pid;
         cache.stop().await?;
-        agent::wait_until_gone(context, pid).await
+        agent::wait_until_gone(context, pid).await?;
+        done(context)
     }
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use prost_types::Timestamp;
 use zeroize::Zeroizing;
 
-use super::{Place, agent, fetch, harden, read_key, running, told};
+use super::{Place, agent, done, fetch, harden, read_key, running, told};
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, exit};
@@ -73,7 +73,7 @@ impl Grant {
             max_uses: self.uses.unwrap_or(0),
         };
         cache.grant(&self.lockbox_id, &key, owner).await?;
-        Ok(())
+        done(context)
     }
 
     /// The key, unless the cache has it.
@@ -138,10 +138,10 @@ pub struct Revoke {
 impl Revoke {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), CliError> {
-        let Some(cache) = running(context).await? else {
-            return Ok(());
+        let forgotten = match running(context).await? {
+            Some(cache) => Some(cache.revoke(&self.lockbox_id, &self.session).await?),
+            None => None,
         };
-        told(cache.revoke(&self.lockbox_id, &self.session).await?);
-        Ok(())
+        told(context, forgotten)
     }
 }

@@ -146,6 +146,33 @@ fn a_key_that_was_put_once_is_asked_for_by_no_later_command() {
 }
 
 #[test]
+fn programs_are_told_as_an_object_what_people_are_told_in_words() {
+    let home = Home::new();
+    let json = |args: &[&str]| home.json(args);
+    for args in [
+        &["key", "forget", "box"][..],
+        &["key", "lock", "box"],
+        &["key", "lock-all"],
+        &["key", "revoke", "box", "--session", "s"],
+    ] {
+        assert_eq!(json(args), serde_json::json!({"forgotten": 0}), "{args:?}");
+    }
+    assert_eq!(json(&["key", "stop"]), serde_json::json!({}));
+    assert!(!home.is_running());
+    let put = home.fed(&["--format", "jsonl", "key", "put", "box"], b"key");
+    assert_eq!(put.stdout, b"{}\n");
+    assert_eq!(
+        json(&["key", "lock", "box"]),
+        serde_json::json!({"forgotten": 1})
+    );
+    assert_eq!(
+        json(&["key", "lock-all"]),
+        serde_json::json!({"forgotten": 0})
+    );
+    assert_eq!(json(&["key", "stop"]), serde_json::json!({}));
+}
+
+#[test]
 fn a_program_becomes_the_command_with_the_key_on_its_stdin() {
     let home = Home::new();
     let key = super::unique(65_536);

@@ -115,14 +115,29 @@ fn one_with_an_activity_stays_until_that_is_over() {
 
 /// Runs `episodectl key put` as somebody who may lock no memory; what it said.
 fn put_without_locked_memory(home: &Home) -> std::process::Output {
-    let script = "ulimit -l 0; printf key | $CTL --format json key put box";
+    by_a_stranger(
+        home,
+        "ulimit -l 0; printf key | $CTL --format json key put box",
+    )
+}
+
+/// Everything of that home belongs to an ordinary user from now on: root may always
+/// lock memory.
+fn give_away(home: &Home) {
+    let given = std::process::Command::new("chown")
+        .args(["-R", &format!("{STRANGER}:{STRANGER}")])
+        .arg(home.root())
+        .status();
+    assert!(given.expect("chown is there").success());
+}
+
+fn by_a_stranger(home: &Home, script: &str) -> std::process::Output {
     let mut shell = home.other("setpriv");
     shell.args(["--reuid", "47114", "--regid", "47114", "--clear-groups"]);
     let output = shell.args(["bash", "-c", script]).output();
     output.expect("setpriv is there")
 }
 
-/// Root may always lock memory, so an ordinary user is needed.
 #[test]
 fn without_locked_memory_no_key_is_kept_and_that_is_said() {
     if !need_root() {
@@ -130,11 +145,7 @@ fn without_locked_memory_no_key_is_kept_and_that_is_said() {
     }
     let home = Home::new();
     let root = home.root().to_owned();
-    let given = std::process::Command::new("chown")
-        .args(["-R", &format!("{STRANGER}:{STRANGER}")])
-        .arg(&root)
-        .status();
-    assert!(given.expect("chown is there").success());
+    give_away(&home);
     let output = put_without_locked_memory(&home);
     assert_eq!(output.status.code(), Some(6), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -173,4 +184,26 @@ fn without_locked_memory_no_key_is_kept_and_that_is_said() {
         got
     });
     assert_eq!(got, Answer::Key(b"key".to_vec()));
+}
+
+#[test]
+fn as_much_memory_is_locked_as_the_limit_allows_and_what_is_there_stays() {
+    if !need_root() {
+        return;
+    }
+    let home = Home::new();
+    give_away(&home);
+    // Room for three of the largest keys.
+    let script = "ulimit -l 256
+        for id in 1 2 3 4; do head -c 65536 /dev/zero | $CTL key put $id; echo $?; done
+        for id in 1 2 3; do $CTL key get $id --out - | wc -c; done
+        $CTL key forget 2; head -c 65536 /dev/zero | $CTL key put 4; echo $?
+        $CTL key stop";
+    let output = by_a_stranger(&home, script);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let words: Vec<_> = said.split_whitespace().collect();
+    let wanted = ["0", "0", "0", "75", "65536", "65536", "65536", "0"];
+    assert_eq!(words, wanted, "{output:?}");
+    let refused = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(refused.contains("no room for another key"), "{refused}");
 }
