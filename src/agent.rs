@@ -13,6 +13,7 @@
 
 pub mod activity;
 pub mod args;
+mod channels;
 pub mod check;
 pub mod config;
 mod connection;

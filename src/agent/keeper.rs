@@ -1,7 +1,7 @@
 //! What all connections share: the cache, and the ends of everything in it.
 
 use std::sync::{
-    Arc,
+    Arc, Weak,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{broadcast, watch};
 use tracing::{debug, info};
 
-use super::{activity::Activities, owners::Owners, put::Put, sleep::Sleep};
+use super::{activity::Activities, channels::Channels, owners::Owners, put::Put, sleep::Sleep};
 use crate::{
     clock::{Clock, Now},
     ids::SessionId,
@@ -78,6 +78,8 @@ pub(super) struct Keeper {
     pub(super) sleep: Sleep,
     pub(super) owners: Owners,
     cache: Mutex<Cache>,
+    /// Of every connection that is open.
+    channels: Mutex<Vec<Weak<Channels>>>,
     clock: Arc<dyn Clock>,
     events: broadcast::Sender<Event>,
     last_wipe: Mutex<Option<Wipe>>,
@@ -100,6 +102,7 @@ impl Keeper {
             sleep: Sleep::default(),
             owners,
             cache: Mutex::default(),
+            channels: Mutex::default(),
             clock,
             events: broadcast::Sender::new(MAX_BEHIND),
             last_wipe: Mutex::default(),
@@ -120,6 +123,16 @@ impl Keeper {
             self.wipe("the machine slept");
         }
         (self.cache.lock(), now)
+    }
+
+    /// For a new connection.
+    pub(super) fn new_channels(&self) -> Arc<Channels> {
+        let channels = Arc::new(Channels::default());
+        let mut all = self.channels.lock();
+        // Those of connections that have ended.
+        all.retain(|channels| channels.strong_count() > 0);
+        all.push(Arc::downgrade(&channels));
+        channels
     }
 
     /// A request came.
@@ -256,11 +269,15 @@ impl Keeper {
         self.clock.now().boot.saturating_sub(self.started)
     }
 
-    /// Forgets all keys, those that are still arriving too.
+    /// Forgets all keys, those that are still arriving too, and what keys were sealed
+    /// with.
     pub(super) fn wipe(&self, why: &'static str) -> usize {
         let mut cache = self.cache.lock();
         self.tell_expired(&mut cache);
         let keys = cache.wipe();
+        for channels in self.channels.lock().iter().filter_map(Weak::upgrade) {
+            channels.end();
+        }
         self.wipes.send_replace(cache.wipes());
         let at = self.clock.now().wall;
         let wipe = Wipe { at, why, keys };

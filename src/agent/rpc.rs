@@ -4,7 +4,6 @@
 //! it, so that no buffer of the transport holds one in clear.
 
 mod api;
-mod channels;
 mod fields;
 mod keys;
 mod watch;
@@ -24,8 +23,8 @@ use tonic_reflection::server::Builder;
 use tower_service::Service as _;
 use zeroize::Zeroizing;
 
-use self::{api::Api, channels::Channels};
-use super::{config::AgentConfig, keeper::Keeper};
+use self::api::Api;
+use super::{channels::Channels, config::AgentConfig, keeper::Keeper};
 use crate::{
     daemon::{connection::serve_calls, guard::Peer},
     grpc::{
@@ -117,7 +116,7 @@ impl Door {
         let _open = self.open.clone();
         let stopping = self.keeper.stopping();
         let pid = i32::try_from(peer.pid).unwrap_or(0);
-        let channels = Arc::new(Channels::default());
+        let channels = self.keeper.new_channels();
         let call = move |request: Request<Incoming>| {
             let (door, channels) = (Arc::clone(&self), Arc::clone(&channels));
             async move {

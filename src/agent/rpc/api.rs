@@ -5,14 +5,13 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Begun, Presented,
-    channels::Channels,
-    fields,
+    Begun, Presented, fields,
     watch::{self, Events},
 };
 use crate::{
     agent::{
         activity::{Activity, ActivityError, Token},
+        channels::Channels,
         config::AgentConfig,
         keeper::Keeper,
     },

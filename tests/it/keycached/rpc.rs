@@ -348,6 +348,30 @@ pub async fn pages(agent: &Agent, page_size: u32) -> Vec<pb::CachedKey> {
     }
 }
 
+/// So that nobody can open what a buffer still holds.
+#[tokio::test]
+async fn channels_end_when_all_keys_are_forgotten_and_clients_go_on() {
+    let agent = Agent::start();
+    let (mut bare, cache) = (Bare::new(&agent).await, cache(&agent).await);
+    cache.put("id", "", b"key", Keep::default()).await.unwrap();
+    let put = bare.put("other", b"key");
+    agent.client().forget_all();
+    assert_eq!(bare.send(put).await.unwrap_err().0, "CHANNEL_UNKNOWN");
+    let open = pb::OpenChannelRequest {
+        client_public_key: Agreement::new().unwrap().public().to_vec(),
+    };
+    let opened = bare.service.open_channel(open).await.unwrap().into_inner();
+    assert_eq!(opened.channel_id, 2, "no number comes twice");
+    assert_eq!(cache.get("id").await.unwrap(), None);
+    cache.put("id", "", b"key", Keep::default()).await.unwrap();
+    agent.client().forget_all();
+    cache
+        .put("id", "", b"again", Keep::default())
+        .await
+        .unwrap();
+    assert_eq!(cache.get("id").await.unwrap().unwrap()[..], *b"again");
+}
+
 #[tokio::test]
 async fn a_client_outlives_its_agent() {
     let agent = Agent::start();
