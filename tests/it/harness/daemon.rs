@@ -255,6 +255,10 @@ impl Spawned {
         }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn logs(&self) -> String {
         self.output.borrow().clone()
     }

@@ -388,6 +388,15 @@ async fn a_key_ends_with_its_session_and_nothing_of_it_is_left() {
         human.grant("id", &other, two.owner()).await.unwrap();
         let own = one.cache(&agent).await;
         assert_eq!(taken(&own, "id").await, Some(key.clone()));
+        // Episodes and keys share no address space.
+        let beside = scan::memory(daemon.running().pid(), &Needle::new(&key));
+        assert_eq!(beside.found, Found::NOTHING, "{beside:?}");
+        let name = Needle::new(one.id.as_bytes());
+        let control = scan::memory(daemon.running().pid(), &name);
+        assert!(
+            control.found.raw > 0,
+            "its own names are found: {control:?}"
+        );
         one.end(&daemon).await;
         eventually("it is wiped", async || {
             human.list().await.unwrap().len() == 1
@@ -398,8 +407,10 @@ async fn a_key_ends_with_its_session_and_nothing_of_it_is_left() {
         assert_eq!(scan.found, Found::NOTHING, "{scan:?}");
         let kept = taken(&two.cache(&agent).await, "id").await;
         assert_eq!(kept, Some(other));
-        let written = scan::files(agent.place().root(), &Needle::new(&key));
-        assert_eq!(written, Found::NOTHING);
+        for root in [agent.place().root(), daemon.dirs().root()] {
+            let written = scan::files(root, &Needle::new(&key));
+            assert_eq!(written, Found::NOTHING);
+        }
         let said = agent.place().said();
         assert!(!said.contains(&one.handle), "{said}");
         two.end(&daemon).await;
