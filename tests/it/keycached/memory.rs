@@ -171,8 +171,9 @@ fn a_signal_alone_leaves_nothing() {
     }
 }
 
-#[test]
-fn an_expired_key_leaves_nothing_though_nobody_asks() {
+/// Whether a key goes at its time beside those that this makes.
+#[track_caller]
+fn expires_beside<T>(clients: impl Fn(&Agent) -> T) {
     if !need_root() {
         return;
     }
@@ -180,11 +181,35 @@ fn an_expired_key_leaves_nothing_though_nobody_asks() {
         let ttl = Duration::from_secs(1);
         let kept = Kept::new(kind, ttl.as_secs());
         kept.is_kept_once();
+        let _clients = clients(&kept.agent);
+        // A get has moved it.
         let end = Instant::now() + ttl;
         until("the time passes", HANG, || Instant::now() >= end);
         kept.is_gone(end);
         assert!(kept.agent.client().list().is_empty());
     }
+}
+
+#[test]
+fn an_expired_key_leaves_nothing_though_nobody_asks() {
+    expires_beside(|_| ());
+}
+
+#[test]
+fn an_expired_key_leaves_nothing_though_clients_stall() {
+    let whole = frame(PUT, &put(b"other", &unique(64), b"/path", 60));
+    expires_beside(|agent| {
+        let stalled = (0..50).map(|number| {
+            let mut client = agent.client();
+            match number % 3 {
+                0 => client.send(&whole[..whole.len() - 1]),
+                1 => client.send(&frame(super::wire::GET, b"id").repeat(64)),
+                _ => client.send(b"PRI * HTTP/2.0\r\n"),
+            }
+            client
+        });
+        stalled.collect::<Vec<_>>()
+    });
 }
 
 #[test]
