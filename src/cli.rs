@@ -18,6 +18,7 @@ mod backup;
 mod cat;
 mod check;
 mod context;
+mod doctor;
 mod error;
 mod export;
 mod key;
@@ -105,6 +106,8 @@ enum Command {
     /// Start, inspect and stop the daemon
     #[command(subcommand)]
     Server(server::ServerCommand),
+    /// Check the agent, the daemon and this host
+    Doctor(doctor::Doctor),
     /// Copy the registry of the running daemon
     Backup(backup::Backup),
     /// Print all sessions and events as JSON lines
@@ -156,6 +159,7 @@ fn execute(command: Command, context: &Context) -> Result<u8, CliError> {
             Command::Key(command) => command.run(context).await.map(done),
             Command::Vault(command) => command.run(context).await.map(done),
             Command::Server(command) => command.run(context).await.map(done),
+            Command::Doctor(command) => command.run(context).await,
             Command::Backup(command) => command.run(context).await.map(done),
             Command::Export(command) => command.run(context).await.map(done),
             Command::Completions(command) => command.run(context).map(done),

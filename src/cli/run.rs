@@ -34,7 +34,7 @@ use crate::proto::session::{
 };
 
 mod child;
-mod confine;
+pub(super) mod confine;
 mod keeper;
 mod report;
 mod scratch;

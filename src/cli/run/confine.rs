@@ -17,7 +17,15 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use crate::cli::error::CliError;
 
 /// The program that makes the namespaces.
-const BWRAP: &str = "bwrap";
+pub const BWRAP: &str = "bwrap";
+
+/// What the command has of its own.
+pub const NAMESPACES: [&str; 4] = [
+    "--unshare-user",
+    "--unshare-pid",
+    "--unshare-ipc",
+    "--unshare-uts",
+];
 
 /// What programs need of the host: read only, and only where it is there.
 const SYSTEM: &[&str] = &["/usr", "/opt"];
@@ -131,15 +139,10 @@ impl Confinement {
     /// that it cannot type into the terminal, and signals reach it alone.
     pub fn wrap(&self, command: &[OsString]) -> Vec<OsString> {
         let mut line: Vec<OsString> = vec![BWRAP.into()];
+        line.extend(NAMESPACES.map(Into::into));
         let mut add = |words: &[&dyn AsRef<std::ffi::OsStr>]| {
             line.extend(words.iter().map(|word| word.as_ref().to_owned()));
         };
-        add(&[
-            &"--unshare-user",
-            &"--unshare-pid",
-            &"--unshare-ipc",
-            &"--unshare-uts",
-        ]);
         add(&[
             &"--unshare-cgroup-try",
             &"--die-with-parent",
