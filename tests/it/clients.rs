@@ -11,20 +11,36 @@ use tokio::process::Command;
 use crate::harness::{Daemon, need_tool, repository, within};
 
 /// One language's program.
-struct Client {
+pub struct Client {
     program: PathBuf,
     arguments: Vec<PathBuf>,
     environment: Vec<(&'static str, PathBuf)>,
 }
 
-fn client_source(path: &str) -> PathBuf {
+impl Client {
+    /// Its process, killed when dropped.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+}
+
+/// A file of the clients' sources.
+pub fn client_source(path: &str) -> PathBuf {
     repository().join("tests/clients").join(path)
 }
 
-fn python() -> Option<Client> {
+/// Python with the stubs of the protos, without the program that it is to run.
+pub fn python() -> Option<Client> {
     Some(Client {
         program: need_tool("python/bin/python")?,
-        arguments: vec![client_source("python/loop.py")],
+        // It would write what it compiled beside the source.
+        arguments: vec![PathBuf::from("-B")],
         environment: vec![("PYTHONPATH", need_tool("python-stubs")?)],
     })
 }
@@ -47,14 +63,9 @@ fn go() -> Option<Client> {
 
 /// Runs the loop of one session; what it wrote, and whether it succeeded.
 async fn run(client: &Client, operator: &Path, session: &Path, id: &str) -> (bool, String) {
-    let output = Command::new(&client.program)
-        .args(&client.arguments)
-        .args([operator, session, Path::new(id)])
-        .envs(client.environment.iter().cloned())
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = within(output).await.expect("the client starts");
+    let mut command = client.command();
+    command.args([operator, session, Path::new(id)]);
+    let output = within(command.output()).await.expect("the client starts");
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
     (output.status.success(), text)
@@ -85,7 +96,11 @@ async fn does_the_whole_loop(client: Option<Client>, name: &str) {
 
 #[tokio::test]
 async fn grpcio_for_python_does_a_sessions_whole_loop() {
-    does_the_whole_loop(python(), "python").await;
+    let mut client = python();
+    if let Some(client) = &mut client {
+        client.arguments.push(client_source("python/loop.py"));
+    }
+    does_the_whole_loop(client, "python").await;
 }
 
 #[tokio::test]

@@ -7,40 +7,12 @@ PYTHONPATH. Prints "ok" when every step answered what it must.
 import sys
 
 import grpc
+from answers import bad_fields, expect, refused
 from episoded.session.v1 import session_pb2 as pb
 from episoded.session.v1 import session_pb2_grpc
 from google.protobuf import duration_pb2
-from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from grpc_status import rpc_status
-
-
-def expect(condition, what):
-    if not condition:
-        raise SystemExit(f"not so: {what}")
-
-
-def refused(call, code, reason, **arguments):
-    """Makes a call that must fail so, and returns its other details."""
-    try:
-        call(**arguments)
-    except grpc.RpcError as error:
-        expect(error.code() == code, f"{error.code()} {error.details()} should be {code}")
-        status = rpc_status.from_call(error)
-        infos, rest = [], []
-        for detail in status.details:
-            if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
-                info = error_details_pb2.ErrorInfo()
-                detail.Unpack(info)
-                infos.append(info)
-            else:
-                rest.append(detail)
-        expect(len(infos) == 1, f"exactly one ErrorInfo in {status}")
-        expect(infos[0].domain == "episoded", f"domain of {infos[0]}")
-        expect(infos[0].reason == reason, f"reason of {infos[0]} is {reason}")
-        return rest
-    raise SystemExit(f"answered, and should have been refused with {reason}")
 
 
 def main():
@@ -143,12 +115,7 @@ def main():
         "MALFORMED_MESSAGE",
         request=pb.RegisterSessionRequest(capability_manifest_hash=b"short"),
     )
-    fields = set()
-    for detail in details:
-        if detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
-            bad = error_details_pb2.BadRequest()
-            detail.Unpack(bad)
-            fields |= {violation.field for violation in bad.field_violations}
+    fields = bad_fields(details)
     expect({"work_id", "role", "capability_manifest_hash"} <= fields, f"each bad field is named in {fields}")
     print("ok")
 
