@@ -24,6 +24,7 @@ mod log;
 mod memory;
 mod owned;
 mod places;
+mod python;
 mod refusals;
 mod rpc;
 mod scan;

@@ -27,7 +27,7 @@ use crate::harness::{Daemon, need_root, normal_end, register, registration, with
 const TRUSTED: Duration = Duration::from_secs(5);
 
 /// An agent that asks that daemon.
-fn agent_of(daemon: &Daemon, settings: &str) -> Agent {
+pub fn agent_of(daemon: &Daemon, settings: &str) -> Agent {
     Agent::at(place_of(daemon, settings))
 }
 
