@@ -9,7 +9,7 @@ RELEASE := target/release
 SKIPPED := $(TOOLS)/skipped
 
 .DEFAULT_GOAL := help
-.PHONY: help build release demo test lint tools crash powercut bench install clean
+.PHONY: help build release demo test lint tools crash powercut sanitize bench install clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -42,6 +42,9 @@ crash:  ## the kill loop, ROUNDS=n
 
 powercut:  ## the power-cut loop, ROUNDS=n; root only
 	POWERCUT_ROUNDS=$(ROUNDS) cargo test --test it powercut:: -- --include-ignored --nocapture
+
+sanitize:  ## the unit tests of the key cache under AddressSanitizer
+	tests/tools/sanitize
 
 bench:  ## the figures, beside their floors; writes target/bench.json
 	cargo bench --bench bench

@@ -1,3 +1,5 @@
+mod faults;
+
 use std::sync::Arc;
 
 use super::{Allowed, Arena, MAX_KEY, MAX_LOCKED, memory::BLOCK};
