@@ -5,11 +5,12 @@
 //! process, and never signalled. Refuses a process that is neither the caller nor
 //! its descendant.
 
-use std::{collections::HashMap, fs, os::fd::OwnedFd, time::Duration};
+use std::{collections::HashMap, fs, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use tokio::{
@@ -72,6 +73,8 @@ pub enum ActivityError {
     NotYours,
     /// There are too many.
     Full,
+    /// The machine is about to sleep.
+    Sleeping,
 }
 
 /// One of them.
@@ -94,7 +97,7 @@ pub struct Activities {
 #[derive(Debug)]
 struct Held {
     activity: Activity,
-    process: OwnedFd,
+    process: Arc<OwnedFd>,
 }
 
 impl Activities {
@@ -102,10 +105,14 @@ impl Activities {
     pub fn register(&self, caller: i32, activity: Activity) -> Result<Token, ActivityError> {
         let pid = Pid::from_raw(activity.pid).ok_or(ActivityError::NotYours)?;
         // Held before its ancestors are looked at: what is looked at is what is held.
-        let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| ActivityError::NotYours)?;
+        let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| match error {
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM => ActivityError::Full,
+            _ => ActivityError::NotYours,
+        })?;
         if !descends(activity.pid, caller) {
             return Err(ActivityError::NotYours);
         }
+        let process = Arc::new(process);
         let held = Held { activity, process };
         let mut all = self.held.lock();
         if all.len() >= MAX_ACTIVITIES {
@@ -153,11 +160,10 @@ impl Activities {
     /// Asks all their processes to end, and kills those that have not by then; says
     /// how many there were.
     pub async fn terminate(&self, grace: Duration) -> usize {
-        let processes: Vec<OwnedFd> = {
+        let processes: Vec<Arc<OwnedFd>> = {
             let all = self.held.lock();
             let held = all.values().filter(|held| !has_ended(&held.process));
-            held.filter_map(|held| held.process.try_clone().ok())
-                .collect()
+            held.map(|held| Arc::clone(&held.process)).collect()
         };
         signal_all(&processes, Signal::TERM);
         if timeout(grace, ends(&processes)).await.is_err() {
@@ -184,15 +190,15 @@ impl Activities {
 }
 
 /// One that has ended cannot be signalled any more: its pidfd stays its own.
-fn signal_all(processes: &[OwnedFd], signal: Signal) {
+fn signal_all(processes: &[Arc<OwnedFd>], signal: Signal) {
     for process in processes {
         let _ = pidfd_send_signal(process, signal);
     }
 }
 
 /// Waits until all have ended.
-async fn ends(processes: &[OwnedFd]) {
-    while !processes.iter().all(has_ended) {
+async fn ends(processes: &[Arc<OwnedFd>]) {
+    while !processes.iter().all(|process| has_ended(process)) {
         sleep(LOOK).await;
     }
 }

@@ -5,7 +5,16 @@
 //! Refuses a key of `[agent]` that is not known, a file that was named and is not
 //! there, and a variable that says neither yes nor no.
 
-use std::{fmt, io, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    fs::OpenOptions,
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::fs::OFlags;
 
 use serde::Deserialize;
 
@@ -13,6 +22,9 @@ use crate::paths::{AGENT_PREVENT_SLEEP_VAR, AGENT_TERMINATE_VAR, Env};
 
 /// Ten minutes: what source 001 gives an agent with nothing to keep.
 const IDLE_EXIT: Duration = Duration::from_mins(10);
+
+/// Bytes of a configuration.
+const MAX_FILE: u64 = 1 << 20;
 
 /// What is in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +107,7 @@ impl AgentConfig {
         let Some((path, named)) = env.agent_config() else {
             return Ok(Self::default());
         };
-        match std::fs::read_to_string(&path) {
+        match read(&path) {
             Ok(text) => Self::parse(&text).map_err(|why| ConfigError { path, why }),
             Err(error) if error.kind() == io::ErrorKind::NotFound && !named => Ok(Self::default()),
             Err(error) => Err(ConfigError {
@@ -128,6 +140,24 @@ impl AgentConfig {
             },
         })
     }
+}
+
+/// A plain file: whoever reads another may wait for ever.
+fn read(path: &Path) -> io::Result<String> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no plain file"));
+    }
+    let mut text = String::new();
+    file.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(io::Error::other("it is over 1 MiB"));
+    }
+    Ok(text)
 }
 
 fn yes_or_no(text: &str) -> Option<bool> {

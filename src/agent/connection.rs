@@ -59,6 +59,7 @@ impl From<ActivityError> for End {
         Self::Told(match error {
             ActivityError::NotYours => FrameError::NotYours,
             ActivityError::Full => FrameError::Full,
+            ActivityError::Sleeping => FrameError::Wiped,
         })
     }
 }
@@ -145,9 +146,7 @@ async fn converse(stream: &mut UnixStream, pid: i32, keeper: &Arc<Keeper>) -> Re
             }
             Some(Request::List) => list(keeper),
             Some(Request::Register { pid: of, kind }) => {
-                let token = keeper
-                    .activities
-                    .register(pid, Activity { pid: of, kind })?;
+                let token = keeper.begin_activity(pid, Activity { pid: of, kind })?;
                 frame::registered(token)
             }
             Some(Request::Unregister { pid, token }) => {

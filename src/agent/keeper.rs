@@ -9,7 +9,13 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{broadcast, watch};
 use tracing::{debug, info};
 
-use super::{activity::Activities, channels::Channels, owners::Owners, put::Put, sleep::Sleep};
+use super::{
+    activity::{Activities, Activity, ActivityError, Token},
+    channels::Channels,
+    owners::Owners,
+    put::Put,
+    sleep::Sleep,
+};
 use crate::{
     clock::{Clock, Now},
     ids::SessionId,
@@ -123,6 +129,19 @@ impl Keeper {
             self.wipe("the machine slept");
         }
         (self.cache.lock(), now)
+    }
+
+    /// Says that a process has a secret in hand: none any more once the machine is about
+    /// to sleep, when those that have are ended.
+    pub(super) fn begin_activity(
+        &self,
+        caller: i32,
+        activity: Activity,
+    ) -> Result<Token, ActivityError> {
+        if self.sleep.is_near() {
+            return Err(ActivityError::Sleeping);
+        }
+        self.activities.register(caller, activity)
     }
 
     /// For a new connection.

@@ -8,9 +8,9 @@
 use std::{
     error::Error,
     fmt,
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, Permissions},
     io::{self, IsTerminal as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -137,17 +137,23 @@ fn own_file(env: &Env) -> Result<File, Box<dyn Error + Send + Sync>> {
     Ok(open_file(&path)?)
 }
 
-/// A file that only we can read.
+/// A file that only we can read, from now on at least.
 fn open_file(path: &Path) -> Result<File, LogError> {
-    OpenOptions::new()
+    let opened = OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o600)
-        .open(path)
-        .map_err(|source| LogError::File {
-            path: path.to_owned(),
-            source,
-        })
+        .open(path);
+    let closed = opened.and_then(|file| {
+        if file.metadata()?.is_file() {
+            file.set_permissions(Permissions::from_mode(0o600))?;
+        }
+        Ok(file)
+    });
+    closed.map_err(|source| LogError::File {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The standard error that was.

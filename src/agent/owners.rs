@@ -38,8 +38,8 @@ use crate::{
 /// Sessions at once: each holds a connection.
 const MAX_OWNERS: usize = 1_024;
 
-/// episoded answers by then.
-const ANSWER: Duration = Duration::from_secs(2);
+/// episoded answers by then; who asks us may not wait longer than two seconds.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// Between two questions whether a session still lives, once the connection is back.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -83,9 +83,30 @@ pub(super) struct Owners {
     asking: tokio::sync::Mutex<Option<Client>>,
 }
 
+/// A session that is known by more than its name: another registry may use that again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) session: SessionId,
+    registry: String,
+}
+
+/// Whether a session may have its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Its end would have been seen, up to a few seconds ago.
+    Watched,
+    /// Nobody can say whether it lives.
+    Lost,
+    /// It owns nothing.
+    Unknown,
+    /// It only has the name of one that owned keys, and has ended.
+    Another,
+}
+
 #[derive(Debug)]
 struct Watched {
     watch: AbortHandle,
+    registry: String,
     /// On the boot clock.
     lost: Option<u64>,
 }
@@ -108,15 +129,20 @@ impl Owners {
     }
 
     /// Whose handle it is.
-    pub(super) async fn of_handle(&self, handle: Handle) -> Result<SessionId, OwnerError> {
+    pub(super) async fn of_handle(&self, handle: Handle) -> Result<Owner, OwnerError> {
         let client = self.asking().await?.with_handle(handle);
         let request = LookupSessionRequest {
             key: Some(Key::Own(true)),
             include_terminated: false,
         };
-        let session = client.lookup_session(request).await?.session;
-        let id = session.unwrap_or_default().session_id;
-        SessionId::parse(&id).map_err(|error| OwnerError::Unavailable(error.to_string()))
+        let found = client.lookup_session(request).await?.session;
+        let found = found.unwrap_or_default();
+        let session = SessionId::parse(&found.session_id)
+            .map_err(|error| OwnerError::Unavailable(error.to_string()))?;
+        Ok(Owner {
+            session,
+            registry: found.registry_id,
+        })
     }
 
     async fn asking(&self) -> Result<Client, OwnerError> {
@@ -132,31 +158,46 @@ impl Owners {
     /// Watches a session that lives, if it is not watched already.
     pub(super) async fn admit(keeper: &Arc<Keeper>, session: &SessionId) -> Result<(), OwnerError> {
         let owners = &keeper.owners;
-        if let Some(watched) = owners.watched.lock().get(session) {
-            return match watched.lost {
-                None => Ok(()),
-                Some(_) => Err(OwnerError::Unavailable("its watch is lost".to_owned())),
-            };
-        }
-        if owners.watched.lock().len() >= MAX_OWNERS {
-            return Err(OwnerError::Full);
-        }
+        let known = {
+            let watched = owners.watched.lock();
+            if !watched.contains_key(session) && watched.len() >= MAX_OWNERS {
+                return Err(OwnerError::Full);
+            }
+            let known = watched.get(session);
+            known.map(|known| (known.registry.clone(), known.lost.is_some()))
+        };
         let client = connect(&owners.operator).await?;
+        match known {
+            Some((_, true)) => Err(OwnerError::Unavailable("its watch is lost".to_owned())),
+            Some((registry, false)) => match registry_of(&client, session).await? {
+                Some(found) if found == registry => Ok(()),
+                _ => Err(OwnerError::Ended),
+            },
+            None => Self::begin(keeper, session, client).await,
+        }
+    }
+
+    async fn begin(
+        keeper: &Arc<Keeper>,
+        session: &SessionId,
+        client: Client,
+    ) -> Result<(), OwnerError> {
         let filter = WatchFilter {
             session_id: session.as_str().to_owned(),
             ..WatchFilter::default()
         };
         // First the watch, then the look: what ends in between is seen.
         let follow = Follow::from_now(client.clone(), filter).await?;
-        if !lives(&client, session).await? {
-            return Err(OwnerError::Ended);
-        }
-        let mut watched = owners.watched.lock();
+        let registry = registry_of(&client, session).await?;
+        let registry = registry.ok_or(OwnerError::Ended)?;
+        let mut watched = keeper.owners.watched.lock();
         // Another may have been faster.
         watched.entry(session.clone()).or_insert_with(|| {
-            let watching = watch(Arc::clone(keeper), session.clone(), client, follow);
+            let of = registry.clone();
+            let watching = watch(Arc::clone(keeper), session.clone(), of, client, follow);
             Watched {
                 watch: tokio::spawn(watching).abort_handle(),
+                registry,
                 lost: None,
             }
         });
@@ -168,13 +209,18 @@ impl Owners {
         self.watched.lock().contains_key(session)
     }
 
-    /// Whether its end would have been seen, up to a few seconds ago.
-    pub(super) fn is_trusted(&self, session: &SessionId, now: Now) -> bool {
+    /// Whether it may have what it owns.
+    pub(super) fn trust(&self, owner: &Owner, now: Now) -> Trust {
         let watched = self.watched.lock();
-        watched.get(session).is_some_and(|watched| {
-            let lost = watched.lost;
-            lost.is_none_or(|since| now.boot.saturating_sub(since) < TRUSTED)
-        })
+        match watched.get(&owner.session) {
+            None => Trust::Unknown,
+            Some(watched) if watched.registry != owner.registry => Trust::Another,
+            Some(Watched { lost: None, .. }) => Trust::Watched,
+            Some(Watched {
+                lost: Some(since), ..
+            }) if now.boot.saturating_sub(*since) < TRUSTED => Trust::Watched,
+            Some(_) => Trust::Lost,
+        }
     }
 
     /// Watches no more those that own nothing.
@@ -188,8 +234,11 @@ impl Owners {
         }
     }
 
-    fn forget(&self, session: &SessionId) {
+    /// Ends what a session owns.
+    pub(super) fn end(&self, keeper: &Keeper, session: &SessionId) {
+        // In this order: a key that comes in between finds no watch.
         self.watched.lock().remove(session);
+        keeper.end_session(session);
     }
 }
 
@@ -199,13 +248,13 @@ async fn connect(socket: &std::path::Path) -> Result<Client, OwnerError> {
     Ok(connected.map_err(silent)??.with_timeout(ANSWER))
 }
 
-/// Whether it has not ended.
-async fn lives(client: &Client, session: &SessionId) -> Result<bool, ClientError> {
+/// Of which registry the session of that name is; none if it has ended.
+async fn registry_of(client: &Client, session: &SessionId) -> Result<Option<String>, ClientError> {
     let request = GetSessionRequest {
         session_id: session.as_str().to_owned(),
     };
     let found = client.get_session(request).await?.session;
-    Ok(found.is_some_and(|session| is_active(&session)))
+    Ok(found.filter(is_active).map(|found| found.registry_id))
 }
 
 fn is_active(session: &Session) -> bool {
@@ -213,28 +262,36 @@ fn is_active(session: &Session) -> bool {
 }
 
 /// Watches until the session has ended, and ends its keys with it.
-async fn watch(keeper: Arc<Keeper>, session: SessionId, client: Client, mut follow: Follow) {
-    let why = watch_to_the_end(&keeper.owners, &keeper, &session, &client, &mut follow).await;
+async fn watch(
+    keeper: Arc<Keeper>,
+    session: SessionId,
+    registry: String,
+    client: Client,
+    mut follow: Follow,
+) {
+    let owner = Owner { session, registry };
+    let why = watch_to_the_end(&keeper, &owner, &client, &mut follow).await;
+    let session = owner.session;
     info!(%session, why, "a session owns no keys any more");
-    // In this order: a key that comes in between finds no watch.
-    keeper.owners.forget(&session);
-    keeper.end_session(&session);
+    keeper.owners.end(&keeper, &session);
 }
 
 async fn watch_to_the_end(
-    owners: &Owners,
     keeper: &Keeper,
-    session: &SessionId,
+    owner: &Owner,
     client: &Client,
     follow: &mut Follow,
 ) -> &'static str {
+    let (owners, session) = (&keeper.owners, &owner.session);
     let mut shown = false;
     loop {
         match follow.next().await {
             Ok(Update::Events(events)) if events.iter().any(is_end) => return "it ended",
             Ok(Update::Events(_) | Update::Reset(_)) => {}
             Ok(Update::Snapshot { sessions, complete }) => {
-                shown |= sessions.iter().any(is_active);
+                shown |= sessions
+                    .iter()
+                    .any(|session| is_active(session) && session.registry_id == owner.registry);
                 if complete && !std::mem::take(&mut shown) {
                     return "it has ended";
                 }
@@ -244,7 +301,7 @@ async fn watch_to_the_end(
                 owners.set_lost(session, Some(keeper.now().boot));
             }
             Ok(Update::Resumed) => {
-                if !still_lives(client, session).await {
+                if !still_lives(client, owner).await {
                     return "it has ended meanwhile";
                 }
                 owners.set_lost(session, None);
@@ -258,10 +315,10 @@ async fn watch_to_the_end(
 }
 
 /// Asks until there is an answer.
-async fn still_lives(client: &Client, session: &SessionId) -> bool {
+async fn still_lives(client: &Client, owner: &Owner) -> bool {
     loop {
-        match lives(client, session).await {
-            Ok(lives) => return lives,
+        match registry_of(client, &owner.session).await {
+            Ok(registry) => return registry.as_ref() == Some(&owner.registry),
             Err(error) if error.is_transient() => sleep(AGAIN).await,
             Err(_) => return false,
         }

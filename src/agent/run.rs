@@ -124,7 +124,7 @@ fn start(
     notifier.ready();
     log.serving();
     let keeper = Arc::new(Keeper::new(arena, Arc::new(clock), Owners::new(env)));
-    let served = runtime.block_on(serve(listener, signals, &keeper, &config));
+    let served = runtime.block_on(serve(listener, file.as_ref(), signals, &keeper, &config));
     notifier.stopping();
     remove(file, &lock);
     // Connections end here, and with them what they were in the middle of.
@@ -157,6 +157,7 @@ fn listen(
 
 async fn serve(
     listener: UnixListener,
+    file: Option<&SocketFile>,
     mut signals: Signals,
     keeper: &Arc<Keeper>,
     config: &Arc<AgentConfig>,
@@ -187,6 +188,10 @@ async fn serve(
                 let limit = config.idle_exit.map(|limit| limit.as_millis());
                 if limit.is_some_and(|limit| u128::from(keeper.idle()) >= limit) {
                     keeper.stop("nothing to keep");
+                }
+                // Keys that nobody can reach, nobody can lock either.
+                if file.is_some_and(|file| !file.is_there()) {
+                    keeper.stop("its socket is gone");
                 }
             }
             (stream, peer, permit) = guard.accept() => {

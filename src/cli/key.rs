@@ -17,8 +17,8 @@ use super::output::protojson::to_json;
 use super::output::text::{Columns, clean};
 use super::output::{Format, note, protojson::duration_text};
 use super::secrets::HandleArgs;
-use crate::client::KeyCache;
 use crate::client::keycache::Keep;
+use crate::client::{ClientError, KeyCache};
 use crate::keycache::entry::LockboxId;
 use crate::proto::keycache::{self as pb, ActivityKind};
 use crate::reason::Reason;
@@ -170,7 +170,7 @@ pub struct Put {
     max_lifetime: Option<prost_types::Duration>,
 
     /// Read the key from this descriptor instead of stdin
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = place::descriptor)]
     fd: Option<u32>,
 }
 
@@ -229,7 +229,7 @@ impl Get {
             Some(agent::ensure(context).await?)
         };
         // An agent that were started now would have nothing that anybody owns.
-        let cache = cache.ok_or_else(|| none_kept(&self.lockbox_id))?;
+        let cache = cache.ok_or_else(|| none_owned(&self.lockbox_id))?;
         let activity = Activity::begin(&cache, ActivityKind::Open).await?;
         let fetched = if self.own {
             self.fetch_own(context, &cache).await
@@ -276,10 +276,26 @@ async fn fetch(
     Ok(key)
 }
 
+fn none_owned(id: &str) -> CliError {
+    let message = format!("no key of {} is kept for this session", clean(id));
+    CliError::local(exit::NO_INPUT, "NOT_FOUND", message).with_hint(
+        "it was not granted, or is used up or over: `episodectl key grant` gives another",
+    )
+}
+
 fn none_kept(id: &str) -> CliError {
     let message = format!("no key of {} is kept", clean(id));
     CliError::local(exit::NO_INPUT, "NOT_FOUND", message)
         .with_hint("keep it with `episodectl key put`")
+}
+
+fn is_forgiven(error: &ClientError) -> bool {
+    let reasons = [
+        Reason::RateLimited,
+        Reason::ProcessNotFound,
+        Reason::KeysWiped,
+    ];
+    error.reason.is_some_and(|reason| reasons.contains(&reason))
 }
 
 /// That this process has a key in hand: the machine is kept awake meanwhile. A
@@ -293,7 +309,8 @@ impl<'a> Activity<'a> {
     async fn begin(cache: &'a KeyCache, kind: ActivityKind) -> Result<Self, CliError> {
         let token = match cache.begin_activity(std::process::id(), kind).await {
             Ok(token) => Some(token),
-            Err(error) if error.reason == Some(Reason::RateLimited) => None,
+            // Too many have said so, or the agent cannot see this process.
+            Err(error) if is_forgiven(&error) => None,
             Err(error) => return Err(error.into()),
         };
         Ok(Self { cache, token })

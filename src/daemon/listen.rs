@@ -133,6 +133,12 @@ impl SocketFile {
         &self.path
     }
 
+    /// Whether the file is still the one we made.
+    pub fn is_there(&self) -> bool {
+        let found = rustix::fs::lstat(&self.path);
+        found.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (self.device, self.inode))
+    }
+
     /// Removes the file if it is still the one we made; says whether it did.
     pub fn remove(self, _lock: &Lock) -> io::Result<bool> {
         let parent = self.path.parent().expect("a socket lies in a directory");

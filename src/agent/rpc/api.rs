@@ -135,9 +135,12 @@ impl KeyCacheService for Api {
             pid: request.pid,
             kind,
         };
-        let registered = self.keeper.activities.register(self.pid, activity);
+        let registered = self.keeper.begin_activity(self.pid, activity);
         let token = registered.map_err(|error| match error {
             ActivityError::Full => busy(),
+            ActivityError::Sleeping => {
+                Refusal::new(Reason::KeysWiped, "the machine is about to sleep")
+            }
             ActivityError::NotYours => {
                 let message = "no such process, or it is neither the caller nor its descendant";
                 Refusal::new(Reason::ProcessNotFound, message)

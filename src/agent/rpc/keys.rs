@@ -7,7 +7,7 @@ use super::{Begun, Presented, api::Api, fields};
 use crate::{
     agent::{
         keeper::KeepError,
-        owners::{OwnerError, Owners},
+        owners::{OwnerError, Owners, Trust},
         put::Put,
     },
     client::Handle,
@@ -186,17 +186,26 @@ impl Api {
         let handle = handle.and_then(|handle| Handle::parse(handle).ok());
         let handle = handle.ok_or_else(handle_not_accepted)?;
         let owners = &self.keeper.owners;
-        let session = owners
+        let owner = owners
             .of_handle(handle)
             .await
             .map_err(|error| match error {
                 OwnerError::Unavailable(why) => unavailable(&why),
                 _ => handle_not_accepted(),
             })?;
-        if owners.is_watched(&session) && !owners.is_trusted(&session, self.keeper.now()) {
-            return Err(unavailable("the watch of the session is lost"));
+        match owners.trust(&owner, self.keeper.now()) {
+            Trust::Watched => {}
+            Trust::Unknown => return Ok(None),
+            Trust::Lost => return Err(unavailable("the watch of the session is lost")),
+            Trust::Another => {
+                owners.end(&self.keeper, &owner.session);
+                return Ok(None);
+            }
         }
-        let id = GrantId { session, lockbox };
+        let id = GrantId {
+            session: owner.session,
+            lockbox,
+        };
         Ok(self
             .keeper
             .use_grant(&id, |key| channel.seal(Way::Get, &id.lockbox, key.expose())))

@@ -146,6 +146,11 @@ fn memory(status: &pb::StatusResponse) -> Check {
         let mend = "raise RLIMIT_MEMLOCK, take allow_unlocked_memory out of the configuration, and run episodectl key stop";
         return Check::warning(MEMORY, what, mend);
     }
+    if kind == "none" {
+        let what = "no memory can be locked: no key is kept";
+        let mend = "raise RLIMIT_MEMLOCK (ulimit -l), and run episodectl key stop";
+        return Check::failed(MEMORY, what, mend);
+    }
     Check::ok(MEMORY, format!("{kind}, {bytes} bytes"))
 }
 

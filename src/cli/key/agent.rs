@@ -52,6 +52,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// An agent that was started serves by then, or fails.
 const START: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(5);
+/// Between two tries to connect, or to start one, after a connection broke.
+const BROKEN: Duration = Duration::from_millis(50);
 /// Of an agent that failed: enough for its last words.
 const LAST_WORDS: usize = 1024;
 
@@ -65,12 +67,25 @@ fn socket(context: &Context) -> Result<PathBuf, CliError> {
 /// The agent, if one runs.
 pub async fn find(context: &Context) -> Result<Option<KeyCache>, CliError> {
     let timeout = context.timeout().min(ANSWER);
-    match KeyCache::connect(socket(context)?).await {
-        Ok(cache) => Ok(Some(cache.with_timeout(timeout))),
-        Err(error) if error.origin == Origin::Unreachable => Ok(None),
+    let socket = socket(context)?;
+    let deadline = Instant::now() + ANSWER;
+    loop {
+        let error = match KeyCache::connect(&*socket).await {
+            Ok(cache) => return Ok(Some(cache.with_timeout(timeout))),
+            Err(error) if error.origin == Origin::Unreachable => return Ok(None),
+            Err(error) => error,
+        };
         // One that is just ending: its listener went with our connection in it.
-        Err(error) if error.origin == Origin::Connection && error.reason.is_none() => Ok(None),
-        Err(error) => Err(error.into()),
+        let is_broken = error.origin == Origin::Connection && error.reason.is_none();
+        if !is_broken {
+            return Err(error.into());
+        }
+        if Instant::now() > deadline {
+            return Err(CliError::from(error).with_hint(
+                "it is busy or hangs, and keeps what it has: kill -USR1 its pid, which agent.lock holds, forgets all keys",
+            ));
+        }
+        sleep(BROKEN).await;
     }
 }
 
@@ -96,6 +111,7 @@ pub async fn ensure(context: &Context) -> Result<KeyCache, CliError> {
         }
         if agent.check()? {
             // It found another, which was ending.
+            sleep(BROKEN).await;
             agent = Agent::spawn(context)?;
         }
         if Instant::now() > deadline {

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::{Place, harden, read_key};
+use super::{Place, done, harden, place, read_key};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, exit};
 use crate::cli::output::text::{Columns, clean, fields};
@@ -92,7 +92,7 @@ pub struct Enable {
     lockbox_id: String,
 
     /// Read the key from this descriptor instead of stdin
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = place::descriptor)]
     fd: Option<u32>,
 }
 
@@ -108,7 +108,8 @@ impl Enable {
             Store::connect().await?.put(&id, &key).await
         });
         stored.await?;
-        Ok(List::change(&context.env, |list| list.enable(id))?)
+        List::change(&context.env, |list| list.enable(id))?;
+        done(context)
     }
 }
 
@@ -131,7 +132,7 @@ impl Disable {
         if !List::change(&context.env, |list| list.disable(&id))? {
             note(format!("{} was not enabled", clean(id.as_str())));
         }
-        Ok(())
+        done(context)
     }
 }
 
@@ -163,7 +164,7 @@ impl Forget {
         } else {
             "no such key was stored"
         });
-        Ok(())
+        done(context)
     }
 }
 

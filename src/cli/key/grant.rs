@@ -8,12 +8,13 @@ use clap::Args;
 use prost_types::Timestamp;
 use zeroize::Zeroizing;
 
-use super::{Place, agent, done, fetch, harden, read_key, running, told};
+use super::{Activity, Place, agent, done, fetch, harden, place, read_key, running, told};
 use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, exit};
+use crate::client::KeyCache;
 use crate::clock::{Clock as _, SystemClock};
-use crate::proto::keycache as pb;
+use crate::proto::keycache::{self as pb, ActivityKind};
 
 /// Where systemd puts the credentials of a unit.
 const CREDENTIALS_VAR: &str = "CREDENTIALS_DIRECTORY";
@@ -49,7 +50,7 @@ pub struct Grant {
     uses: Option<u32>,
 
     /// Read the key from this descriptor instead of the cache
-    #[arg(long, value_name = "N", conflicts_with = "credential")]
+    #[arg(long, value_name = "N", value_parser = place::descriptor, conflicts_with = "credential")]
     fd: Option<u32>,
 
     /// Take the key from this credential of the systemd unit instead of the cache
@@ -63,17 +64,29 @@ impl Grant {
         harden()?;
         let given = self.given(context)?;
         let cache = agent::ensure(context).await?;
+        let activity = Activity::begin(&cache, ActivityKind::Open).await?;
+        let granted = self.grant(context, &cache, given).await;
+        activity.end().await;
+        granted?;
+        done(context)
+    }
+
+    async fn grant(
+        &self,
+        context: &Context,
+        cache: &KeyCache,
+        given: Option<Zeroizing<Vec<u8>>>,
+    ) -> Result<(), CliError> {
         let key = match given {
             Some(key) => key,
-            None => fetch(context, &cache, &self.lockbox_id).await?,
+            None => fetch(context, cache, &self.lockbox_id).await?,
         };
         let owner = pb::Owner {
-            session_id: self.session,
+            session_id: self.session.clone(),
             expire_time: Some(from_now(self.time)?),
             max_uses: self.uses.unwrap_or(0),
         };
-        cache.grant(&self.lockbox_id, &key, owner).await?;
-        done(context)
+        Ok(cache.grant(&self.lockbox_id, &key, owner).await?)
     }
 
     /// The key, unless the cache has it.

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::str::FromStr;
 
+use rustix::fs::{OFlags, fcntl_getfl, fstat, makedev};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use zeroize::Zeroizing;
 
@@ -30,11 +31,25 @@ impl FromStr for Place {
         if text == "-" {
             return Ok(Self::Standard);
         }
-        let number = text.strip_prefix("fd:").and_then(|text| text.parse().ok());
-        number
-            .map(Self::Descriptor)
-            .ok_or_else(|| "wants fd:N, an open descriptor, or - for stdout".to_owned())
+        match text.strip_prefix("fd:") {
+            Some(number) => descriptor(number).map(Self::Descriptor),
+            None => Err("wants fd:N, an open descriptor, or - for stdout".to_owned()),
+        }
     }
+}
+
+/// The number of a descriptor that is open. To be asked while the command line is
+/// read: later some are open that are our own.
+pub fn descriptor(text: &str) -> Result<u32, String> {
+    let number: u32 = text
+        .parse()
+        .map_err(|_| "wants the number of an open descriptor".to_owned())?;
+    if std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_err() {
+        return Err(format!(
+            "descriptor {number} is not open: open it in the shell, as in {number}> FILE or {number}< FILE"
+        ));
+    }
+    Ok(number)
 }
 
 impl Place {
@@ -51,8 +66,21 @@ impl Place {
             CliError::local(exit, "FAILED_PRECONDITION", message)
         })?;
         not_a_terminal(&own)?;
-        Ok(File::from(own))
+        let own = File::from(own);
+        if self == Self::Standard && was_closed(&own) {
+            let message = "cannot use -: it is closed";
+            return Err(CliError::local(exit, "FAILED_PRECONDITION", message));
+        }
+        Ok(own)
     }
+}
+
+/// A standard stream that was closed is /dev/null by now, open in both ways, which no
+/// redirection makes.
+fn was_closed(stream: &File) -> bool {
+    let is_null = fstat(stream).is_ok_and(|found| found.st_rdev == makedev(1, 3));
+    let ways = fcntl_getfl(stream).map(|flags| flags & OFlags::RWMODE);
+    is_null && ways == Ok(OFlags::RDWR)
 }
 
 /// A descriptor of this process by its number.

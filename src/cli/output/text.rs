@@ -75,17 +75,27 @@ pub fn last_words(said: &str, bytes: usize) -> &str {
     said[said.ceil_char_boundary(said.len().saturating_sub(bytes))..].trim()
 }
 
-/// Control characters as escapes: a label may hold any text.
+/// What cannot be seen, and what turns the text around, as escapes: a label may hold
+/// any text.
 pub fn clean(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() {
+        if character.is_control() || is_invisible(character) {
             safe.extend(character.escape_default());
         } else {
             safe.push(character);
         }
     }
     safe
+}
+
+/// Characters without a width, and those that order text from right to left.
+fn is_invisible(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+    )
 }
 
 /// RFC 3339, to the second.

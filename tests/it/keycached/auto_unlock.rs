@@ -353,7 +353,7 @@ fn what_is_no_key_is_not_stored() {
         (
             &[&verb("enable", "box")[..], &["--fd", "77"]].concat(),
             b"",
-            66,
+            64,
         ),
     ] {
         let output = home.fed(args, input);

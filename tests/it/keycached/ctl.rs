@@ -135,11 +135,11 @@ fn what_is_no_key_is_refused_before_an_agent_is_started() {
         (&["key", "put", "id"][..], &[][..], 65),
         (&["key", "put", "id"], &long, 65),
         (&["key", "put", "id", "--ttl", "soon"], b"key", 64),
-        (&["key", "put", "id", "--fd", "77"], b"key", 66),
+        (&["key", "put", "id", "--fd", "77"], b"key", 64),
         (&["key", "put", "id", "thekey"], b"", 64),
         (&["key", "get", "id"], b"", 64),
         (&["key", "get", "id", "--out", "file"], b"", 64),
-        (&["key", "get", "id", "--out", "fd:77"], b"", 73),
+        (&["key", "get", "id", "--out", "fd:77"], b"", 64),
     ] {
         let output = home.fed(args, input);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");

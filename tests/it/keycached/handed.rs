@@ -145,6 +145,30 @@ fn a_key_that_was_put_once_is_asked_for_by_no_later_command() {
     assert_eq!(home.json(&["key", "sessions"])["keys"][0]["hits"], "6");
 }
 
+/// A descriptor that the caller did not open may be one of our own.
+#[test]
+fn a_key_goes_into_no_descriptor_that_the_caller_did_not_open() {
+    let home = Home::new();
+    home.put("box", b"key");
+    // What the caller of the test has open is not ours, either.
+    let said = home.shell(
+        "for n in {3..15}; do eval \"exec $n>&-\"; done
+        for n in {3..15}; do
+            $CTL key get box --out fd:$n 2>&1 && echo taken || echo $?
+            $CTL key put box --fd $n 2>&1 && echo taken || echo $?
+        done | grep -c -x -e 64; true",
+    );
+    assert_eq!(said, "26\n");
+    let mut shell = home.other("bash");
+    let closed = shell
+        .args(["-c", "$CTL key get box --out - >&-"])
+        .output()
+        .unwrap();
+    ends(&closed, 73, "it is closed");
+    home.shell("$CTL key get box --out - >/dev/null");
+    assert_eq!(home.json(&["key", "sessions"])["keys"][0]["hits"], "1");
+}
+
 #[test]
 fn programs_are_told_as_an_object_what_people_are_told_in_words() {
     let home = Home::new();

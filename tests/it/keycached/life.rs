@@ -17,7 +17,11 @@ const SOON: Duration = Duration::from_secs(1);
 
 #[test]
 fn its_files_are_its_users_alone() {
-    let agent = Agent::start();
+    let place = Place::new();
+    // Others could read it until now.
+    std::fs::write(place.log(), "").expect("it is written");
+    chmod(&place.log(), 0o644);
+    let agent = Agent::at(place);
     agent.client().keep("id", b"key");
     let place = agent.place();
     assert_eq!(mode(&place.directory()), 0o700);
@@ -152,6 +156,16 @@ fn a_successors_socket_is_left_alone() {
         assert_eq!(inode(&socket), successor);
         UnixStream::connect(&socket).expect("it still listens");
     }
+}
+
+#[test]
+fn one_that_nobody_can_reach_any_more_forgets_and_ends() {
+    let mut agent = Agent::start();
+    agent.client().keep("id", b"key");
+    std::fs::remove_file(agent.place().socket()).expect("it is there");
+    assert_eq!(agent.exited(), Some(0));
+    let said = agent.place().said();
+    assert!(said.contains("its socket is gone"), "{said}");
 }
 
 #[test]

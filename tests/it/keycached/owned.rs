@@ -626,3 +626,56 @@ async fn a_key_is_refused_while_nobody_can_tell_that_its_session_ends() {
     let refused = other.get("id").await.unwrap_err();
     assert_eq!(reason(&refused), Reason::HandleNotAccepted);
 }
+
+/// A name may come again where another registry has taken the place of the first.
+#[tokio::test]
+async fn a_session_of_another_registry_does_not_inherit_by_its_name() {
+    let mut daemon = Daemon::start().await;
+    let agent = agent_of(&daemon, "");
+    let named = || sessions::RegisterSessionRequest {
+        session_id: "named".to_owned(),
+        ..registration("w")
+    };
+    let first = register(&mut daemon.operator().await, named()).await;
+    let owner = pb::Owner {
+        session_id: first.session_id,
+        expire_time: Some(in_seconds(3_600)),
+        max_uses: 0,
+    };
+    let human = cache(&agent).await;
+    human.grant("id", b"key", owner).await.unwrap();
+    daemon.kill9();
+    let state = daemon.dirs().state();
+    std::fs::remove_dir_all(&state).unwrap();
+    std::fs::create_dir(&state).unwrap();
+    super::chmod(&state, 0o700);
+    daemon.restart().await;
+    let second = register(&mut daemon.operator().await, named()).await;
+    let second = Episode {
+        id: second.session_id,
+        handle: second.ephemeral_handle,
+    };
+    assert_eq!(taken(&second.cache(&agent).await, "id").await, None);
+    eventually("it is wiped", async || {
+        human.list().await.unwrap().is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_episoded_that_hangs_is_told_from_an_agent_that_does() {
+    let daemon = Daemon::start().await;
+    let agent = agent_of(&daemon, "");
+    let episode = Episode::new(&daemon, "w").await;
+    let (human, own) = (cache(&agent).await, episode.cache(&agent).await);
+    human.grant("id", b"key", episode.owner()).await.unwrap();
+    daemon.running().freeze();
+    for refused in [
+        own.get("id").await.map(drop),
+        human.grant("id", b"key", episode.owner()).await,
+    ] {
+        assert_eq!(reason(&refused.unwrap_err()), Reason::EpisodedUnavailable);
+    }
+    daemon.running().signal(rustix::process::Signal::CONT);
+    assert_eq!(taken(&own, "id").await, Some(b"key".to_vec()));
+}

@@ -34,6 +34,25 @@ fn an_unknown_setting_is_refused_by_its_name() {
     assert!(!is_there(&place.socket()));
 }
 
+/// A pipe that nobody writes to, and a file without an end.
+#[test]
+fn a_configuration_that_is_no_plain_file_is_refused_at_once() {
+    let place = Place::new();
+    for target in ["pipe", "/dev/zero"] {
+        std::fs::remove_file(place.config()).expect("it was there");
+        if target == "pipe" {
+            let owner = rustix::fs::Mode::RUSR;
+            let kind = rustix::fs::FileType::Fifo;
+            let made = rustix::fs::mknodat(rustix::fs::CWD, place.config(), kind, owner, 0);
+            made.expect("a pipe is made");
+        } else {
+            std::os::unix::fs::symlink(target, place.config()).expect("a link is made");
+        }
+        assert_eq!(place.refused(), 78, "{target}");
+    }
+    assert!(place.said().contains("no plain file"), "{}", place.said());
+}
+
 #[test]
 fn a_configuration_that_is_named_and_missing_is_refused() {
     let place = Place::new();

@@ -11,7 +11,7 @@ use episoded::proto::keycache as pb;
 use super::agent::{Agent, Place};
 use super::bus::Bus;
 use super::scan::{self, Found, Needle};
-use super::wire::{Answer, GET, LONGEST_KEY, PUT, frame, put};
+use super::wire::{Answer, GET, LONGEST_KEY, PUT, REGISTER, activity, frame, put};
 use super::{HANG, throughout, unique, until};
 use crate::harness::need_root;
 
@@ -164,6 +164,9 @@ fn keys_are_forgotten_then_programs_ended_then_the_machine_may_sleep() {
     let refused = agent
         .client()
         .refused(&frame(PUT, &put(b"new", b"key", b"", 60)));
+    assert!(refused.starts_with("wiped: "), "{refused}");
+    let late = activity(bystander.pid(), OPEN);
+    let refused = agent.client().refused(&frame(REGISTER, &late));
     assert!(refused.starts_with("wiped: "), "{refused}");
     assert_eq!(status(&bus, &agent).watch(), pb::SuspendWatch::Asleep);
 
