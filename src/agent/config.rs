@@ -35,6 +35,9 @@ pub struct AgentConfig {
     pub secret_memory: bool,
     /// Ends after so long with nothing to keep; none: never.
     pub idle_exit: Option<Duration>,
+    /// A key is kept for so long without a use at most, whatever was asked for; none: as
+    /// asked.
+    pub max_ttl: Option<Duration>,
     /// What is done about the machine's sleep.
     pub sleep: SleepConfig,
 }
@@ -63,6 +66,7 @@ impl Default for AgentConfig {
             allow_unlocked_memory: false,
             secret_memory: true,
             idle_exit: Some(IDLE_EXIT),
+            max_ttl: None,
             sleep: SleepConfig::default(),
         }
     }
@@ -80,6 +84,7 @@ struct Table {
     allow_unlocked_memory: Option<bool>,
     secret_memory: Option<bool>,
     idle_exit: Option<String>,
+    max_ttl: Option<String>,
     #[serde(alias = "suspend_inhibit")]
     prevent_sleep: Option<bool>,
     terminate_on_suspend: Option<bool>,
@@ -127,6 +132,11 @@ impl AgentConfig {
                 format!("agent.idle_exit = {text:?}: must be a number of seconds such as \"600s\", or \"never\"")
             })?),
         };
+        let max_ttl = file.agent.max_ttl.as_deref().map(|text| {
+            seconds(text).ok_or_else(|| {
+                format!("agent.max_ttl = {text:?}: must be a number of seconds such as \"3600s\"")
+            })
+        });
         let agent = file.agent;
         Ok(Self {
             allow_unlocked_memory: agent
@@ -134,6 +144,7 @@ impl AgentConfig {
                 .unwrap_or(default.allow_unlocked_memory),
             secret_memory: agent.secret_memory.unwrap_or(default.secret_memory),
             idle_exit,
+            max_ttl: max_ttl.transpose()?,
             sleep: SleepConfig {
                 prevent: agent.prevent_sleep.unwrap_or(true),
                 terminate: agent.terminate_on_suspend.unwrap_or(true),
@@ -236,6 +247,7 @@ mod tests {
             ("[agent]\nidel_exit = \"5s\"", "idel_exit"),
             ("[agent]\nidle_exit = \"0s\"", "idle_exit"),
             ("[agent]\nidle_exit = \"5m\"", "idle_exit"),
+            ("[agent]\nmax_ttl = \"never\"", "max_ttl"),
             (
                 "[agent]\nallow_unlocked_memory = 1",
                 "allow_unlocked_memory",

@@ -83,6 +83,7 @@ pub(super) struct Keeper {
     pub(super) activities: Activities,
     pub(super) sleep: Sleep,
     pub(super) owners: Owners,
+    max_ttl: u64,
     cache: Mutex<Cache>,
     /// Of every connection that is open.
     channels: Mutex<Vec<Weak<Channels>>>,
@@ -100,13 +101,20 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(arena: Arc<Arena>, clock: Arc<dyn Clock>, owners: Owners) -> Self {
+    /// `max_ttl` in milliseconds, none: any.
+    pub(super) fn new(
+        arena: Arc<Arena>,
+        clock: Arc<dyn Clock>,
+        owners: Owners,
+        max_ttl: Option<u64>,
+    ) -> Self {
         let now = clock.now();
         Self {
             arena,
             activities: Activities::default(),
             sleep: Sleep::default(),
             owners,
+            max_ttl: max_ttl.unwrap_or(u64::MAX),
             cache: Mutex::default(),
             channels: Mutex::default(),
             clock,
@@ -162,16 +170,23 @@ impl Keeper {
 
     /// Keeps a key, unless everything was wiped since it began to arrive, or the
     /// machine is about to sleep.
-    pub(super) fn put(&self, put: Put, begun: u64) -> Result<(), KeepError> {
+    pub(super) fn put(&self, mut put: Put, begun: u64) -> Result<(), KeepError> {
         let (mut cache, now) = self.cache();
-        if cache.wipes() != begun || self.sleep.is_near() {
-            return Err(KeepError::Wiped);
-        }
+        self.takes_keys(&cache, begun)?;
+        put.keep.ttl = put.keep.ttl.min(self.max_ttl);
         let stored = Event::Stored(put.id.clone());
         let kept = cache.put(put.id, put.key, put.path.as_deref(), put.keep, now);
         self.tell_expired(&mut cache);
         kept?;
         self.tell(stored);
+        Ok(())
+    }
+
+    fn takes_keys(&self, cache: &Cache, begun: u64) -> Result<(), KeepError> {
+        let is_over = self.sleep.is_near() || *self.stopping.borrow();
+        if is_over || cache.wipes() != begun {
+            return Err(KeepError::Wiped);
+        }
         Ok(())
     }
 
@@ -184,9 +199,7 @@ impl Keeper {
         begun: u64,
     ) -> Result<(), KeepError> {
         let (mut cache, now) = self.cache();
-        if cache.wipes() != begun || self.sleep.is_near() {
-            return Err(KeepError::Wiped);
-        }
+        self.takes_keys(&cache, begun)?;
         if !self.owners.is_watched(&id.session) {
             return Err(KeepError::OwnerEnded);
         }
@@ -395,6 +408,7 @@ mod tests {
             Arena::new(1 << 20, any).unwrap(),
             clock.clone(),
             Owners::default(),
+            None,
         );
         for (slept, left) in [(2_000, 1), (2_001, 0), (0, 1)] {
             put(&keeper);

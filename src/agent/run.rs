@@ -123,7 +123,9 @@ fn start(
     let notifier = Notifier::new(env);
     notifier.ready();
     log.serving();
-    let keeper = Arc::new(Keeper::new(arena, Arc::new(clock), Owners::new(env)));
+    let max_ttl = config.max_ttl.map(|ttl| ttl.as_secs().saturating_mul(1000));
+    let keeper = Keeper::new(arena, Arc::new(clock), Owners::new(env), max_ttl);
+    let keeper = Arc::new(keeper);
     let served = runtime.block_on(serve(listener, file.as_ref(), signals, &keeper, &config));
     notifier.stopping();
     remove(file, &lock);

@@ -117,7 +117,7 @@ struct Held {
 async fn attend(mut logind: Logind, keeper: &Keeper, config: &AgentConfig) -> Lost {
     let mut activities = keeper.activities.any();
     let mut held = Held::default();
-    let mut refused = None;
+    let (mut refused, mut undelayed) = (None, None);
     // What is asked for meanwhile must not keep an announcement waiting.
     let mut delay = pin!(logind.inhibit(logind::DELAY).fuse());
     let mut block = pin!(Fuse::terminated());
@@ -138,7 +138,7 @@ async fn attend(mut logind: Logind, keeper: &Keeper, config: &AgentConfig) -> Lo
             } else {
                 Watch::Watching
             },
-            why: refused.clone().unwrap_or_default(),
+            why: undelayed.clone().or(refused.clone()).unwrap_or_default(),
             delays: held.delay.is_some(),
             blocks: held.block.is_some(),
         });
@@ -157,6 +157,7 @@ async fn attend(mut logind: Logind, keeper: &Keeper, config: &AgentConfig) -> Lo
                     asleep = false;
                     info!("the machine is awake");
                     if held.delay.is_none() && delay.is_terminated() {
+                        undelayed = None;
                         delay.set(logind.inhibit(logind::DELAY).fuse());
                     }
                 }
@@ -165,7 +166,11 @@ async fn attend(mut logind: Logind, keeper: &Keeper, config: &AgentConfig) -> Lo
             },
             got = &mut delay => match got {
                 Ok(inhibitor) => held.delay = Some(inhibitor),
-                Err(lost) => return lost,
+                // What is announced is heard all the same, if logind still speaks.
+                Err(lost) => {
+                    warn!(%lost, "the machine will not wait before it sleeps");
+                    undelayed = Some(lost.to_string());
+                }
             },
             got = &mut block => match got {
                 Ok(inhibitor) => held.block = Some(inhibitor),

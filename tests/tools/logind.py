@@ -18,7 +18,7 @@ SYSTEM_BUS = True
 def load(mock, parameters):
     mock.AddProperties(MAIN_IFACE, {"PreparingForSleep": dbus.Boolean(False)})
     mock.taken = []
-    mock.refuses_blocks = False
+    mock.refused = []
 
 
 def alive(pipe):
@@ -33,7 +33,7 @@ def poll(pipe):
 
 @dbus.service.method(MAIN_IFACE, in_signature="ssss", out_signature="h")
 def Inhibit(self, what, who, why, mode):
-    if mode == "block" and self.refuses_blocks:
+    if mode in self.refused:
         raise dbus.exceptions.DBusException(
             "not for you", name="org.freedesktop.DBus.Error.AccessDenied"
         )
@@ -56,6 +56,6 @@ def Sleep(self, begins):
     self.EmitSignal(MAIN_IFACE, "PrepareForSleep", "b", [begins])
 
 
-@dbus.service.method("test.Logind", in_signature="b", out_signature="")
-def RefuseBlocks(self, refuses):
-    self.refuses_blocks = refuses
+@dbus.service.method("test.Logind", in_signature="as", out_signature="")
+def Refuse(self, modes):
+    self.refused = list(modes)

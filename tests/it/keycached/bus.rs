@@ -133,21 +133,21 @@ impl Bus {
 
     /// Says that the machine will sleep, or is awake again.
     pub fn sleep(&self, begins: bool) {
-        self.tell("Sleep", begins);
+        self.tell("Sleep", &begins);
     }
 
-    /// Whether block inhibitors are refused from now on.
-    pub fn refuse_blocks(&self, refuses: bool) {
-        self.tell("RefuseBlocks", refuses);
+    /// The modes of inhibitors that are refused from now on.
+    pub fn refuse(&self, modes: &[&str]) {
+        self.tell("Refuse", &modes);
     }
 
-    fn tell(&self, method: &str, what: bool) {
+    fn tell(&self, method: &str, what: &(impl serde::Serialize + DynamicType)) {
         self.ask::<()>(
             LOGIND,
             "/org/freedesktop/login1",
             "test.Logind",
             method,
-            &what,
+            what,
         );
     }
 

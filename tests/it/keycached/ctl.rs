@@ -71,7 +71,7 @@ fn reading_and_stopping_start_no_agent() {
 
 #[test]
 fn many_that_come_at_once_start_one_agent() {
-    const MANY: usize = 40;
+    const MANY: usize = 100;
     let home = Home::new();
     let start = || {
         let mut command = home.command(&["key", "get", "id", "--out", "-"]);

@@ -300,6 +300,30 @@ fn what_is_let_go_is_wiped_whoever_had_it() {
     gone(&agent, &needle, Instant::now());
 }
 
+/// As smaps(5) shows them: locked, left out of dumps, wiped in children, not copied to
+/// them.
+#[test]
+fn where_keys_lie_is_locked_left_out_of_dumps_and_of_children() {
+    if !need_root() {
+        return;
+    }
+    for (settings, wanted) in [
+        ("", &["lo", "dd", "dc"][..]),
+        ("secret_memory = false\n", &["lo", "dd", "wf"]),
+    ] {
+        let agent = Agent::configured(settings);
+        agent.client().keep("id", &unique(32));
+        let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", agent.pid()));
+        let smaps = smaps.expect("root may read it");
+        let flags = smaps
+            .lines()
+            .filter_map(|line| line.strip_prefix("VmFlags:"));
+        let mut flags = flags.map(|flags| flags.split_whitespace().collect::<Vec<_>>());
+        let is_it = |flags: Vec<&str>| wanted.iter().all(|flag| flags.contains(flag));
+        assert!(flags.any(is_it), "{wanted:?}: {smaps}");
+    }
+}
+
 #[test]
 fn it_can_neither_dump_core_nor_gain_privileges() {
     if !need_root() {
@@ -318,6 +342,7 @@ fn it_can_neither_dump_core_nor_gain_privileges() {
     assert_eq!(words[4..6], ["0", "0"], "{words:?}");
     let status = read("status");
     assert!(status.contains("\nNoNewPrivs:\t1\n"), "{status}");
+    assert!(status.contains("\nUmask:\t0077\n"), "{status}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use super::agent::Agent;
 use super::scan::{self, Found, Needle};
 use super::wire::{Answer, MAGIC};
 use super::{HANG, unique};
-use crate::harness::{need_root, within};
+use crate::harness::{need_root, need_tool, within};
 
 const SECOND: prost_types::Duration = prost_types::Duration {
     seconds: 1,
@@ -345,6 +345,33 @@ pub async fn pages(agent: &Agent, page_size: u32) -> Vec<pb::CachedKey> {
         if page_token.is_empty() {
             return all;
         }
+    }
+}
+
+#[test]
+fn health_and_reflection_are_served_to_grpcurl() {
+    let Some(grpcurl) = need_tool("grpcurl/v1.9.4/grpcurl") else {
+        return;
+    };
+    let agent = Agent::start();
+    let ask = |args: &[&str]| {
+        let socket = format!("unix://{}", agent.place().socket().display());
+        let mut grpcurl = std::process::Command::new(&grpcurl);
+        let output = grpcurl.args(["-plaintext", &socket]).args(args).output();
+        let output = output.expect("it starts");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("it is text")
+    };
+    let services: Vec<_> = ask(&["list"]).lines().map(str::to_owned).collect();
+    assert!(services.contains(&"episoded.keycache.v1.KeyCacheService".to_owned()));
+    for service in ["", "episoded.keycache.v1.KeyCacheService"] {
+        let mut check = std::process::Command::new(&grpcurl);
+        let socket = format!("unix://{}", agent.place().socket().display());
+        let asked = format!("{{\"service\": \"{service}\"}}");
+        let check = check.args(["-plaintext", "-d", &asked, &socket]);
+        let answer = check.arg("grpc.health.v1.Health/Check").output();
+        let answer = String::from_utf8(answer.expect("it starts").stdout);
+        assert!(answer.expect("it is text").contains("SERVING"), "{service}");
     }
 }
 

@@ -34,6 +34,14 @@ fn an_unknown_setting_is_refused_by_its_name() {
     assert!(!is_there(&place.socket()));
 }
 
+#[test]
+fn no_key_is_kept_for_longer_than_the_configuration_says() {
+    let agent = Agent::configured("max_ttl = \"1s\"\n");
+    let mut client = agent.client();
+    client.keep("id", b"key");
+    until("it expires", HANG, || client.list().is_empty());
+}
+
 /// A pipe that nobody writes to, and a file without an end.
 #[test]
 fn a_configuration_that_is_no_plain_file_is_refused_at_once() {

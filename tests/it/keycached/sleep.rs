@@ -299,7 +299,7 @@ fn sleep_that_was_announced_before_the_start_counts() {
 fn a_block_that_is_refused_is_told_and_keys_are_kept_all_the_same() {
     let Some(bus) = Bus::new() else { return };
     let agent = watching(&bus, "");
-    bus.refuse_blocks(true);
+    bus.refuse(&["block"]);
     let mut client = agent.client();
     let own = std::process::id();
     let token = client.register(own, OPEN);
@@ -310,9 +310,30 @@ fn a_block_that_is_refused_is_told_and_keys_are_kept_all_the_same() {
     client.keep("id", b"key");
     client.unregister(own, token);
     until("it is over", HANG, || status(&bus, &agent).why.is_empty());
-    bus.refuse_blocks(false);
+    bus.refuse(&[]);
     client.register(own, OPEN);
     becomes(&bus, &["block", "delay"]);
+}
+
+#[test]
+fn a_delay_that_is_refused_is_told_and_sleep_is_heard_all_the_same() {
+    let Some(bus) = Bus::new() else { return };
+    bus.refuse(&["delay"]);
+    let agent = Agent::at(on(&bus, ""));
+    until("it is told", HANG, || {
+        status(&bus, &agent).why.contains("not for you")
+    });
+    let told = status(&bus, &agent);
+    assert_eq!(told.watch(), pb::SuspendWatch::Watching);
+    assert!(!told.delays_sleep, "{told:?}");
+    let mut client = agent.client();
+    client.keep("id", b"key");
+    bus.sleep(true);
+    until("keys are forgotten", HANG, || client.list().is_empty());
+    bus.refuse(&[]);
+    bus.sleep(false);
+    becomes(&bus, &["delay"]);
+    assert_eq!(status(&bus, &agent).why, "");
 }
 
 #[test]
