@@ -17,6 +17,7 @@ mod channels;
 pub mod check;
 pub mod config;
 mod connection;
+mod crowd;
 mod frame;
 mod harden;
 mod keeper;

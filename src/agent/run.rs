@@ -16,6 +16,7 @@ use super::{
     args::{EXIT_BAD_CONFIG, EXIT_STOPPED, EXIT_UNAVAILABLE},
     config::AgentConfig,
     connection,
+    crowd::Crowd,
     harden::harden,
     keeper::Keeper,
     log::{self, Log},
@@ -43,7 +44,7 @@ use crate::{
 /// How often expired keys are looked for: gone within a second without traffic.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Connections at once; more are closed. Each holds a descriptor and a few hundred
+/// Connections at once; of more, those of whoever has most are closed. Each holds a descriptor and a few hundred
 /// bytes.
 const MAX_CONNECTIONS: u64 = 4096;
 
@@ -164,10 +165,10 @@ async fn serve(
     keeper: &Arc<Keeper>,
     config: &Arc<AgentConfig>,
 ) -> io::Result<()> {
-    let connections = Connections::new(
-        connection_cap(raise_nofile(), Some(MAX_CONNECTIONS)),
-        geteuid().as_raw(),
-    );
+    let cap = connection_cap(raise_nofile(), Some(MAX_CONNECTIONS));
+    let connections = Connections::new(cap, geteuid().as_raw());
+    // Those that have to go need a moment.
+    let crowd = Crowd::new(cap - cap / 8);
     let listener = tokio::net::UnixListener::from_std(listener)?;
     let guard = Guard::new(listener, Socket::Agent, UidSet::default(), connections);
     let (door, closed) = Door::new(keeper, config).await;
@@ -200,13 +201,15 @@ async fn serve(
                 let (keeper, pid) = (Arc::clone(keeper), i32::try_from(peer.pid).unwrap_or(0));
                 // Only what has come through the door keeps it open.
                 let door = Arc::downgrade(&door);
-                tokio::spawn(async move {
+                let of = peer.pid;
+                let serving = tokio::spawn(async move {
                     let other = connection::serve(stream, pid, &keeper).await;
                     if let (Some((stream, begun)), Some(door)) = (other, door.upgrade()) {
                         door.serve(stream, begun, &peer).await;
                     }
                     drop(permit);
                 });
+                crowd.add(of, serving).await;
             }
         }
     }

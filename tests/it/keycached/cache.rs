@@ -182,6 +182,24 @@ fn a_thousand_silent_connections_delay_nobody() {
     assert_eq!(last.get("id"), Answer::Miss, "it is served too");
 }
 
+/// More than the agent has room for; another program locks all keys beside them.
+#[test]
+fn whoever_takes_all_connections_keeps_nobody_from_locking() {
+    many_files();
+    let agent = Agent::start();
+    agent.client().keep("id", b"key");
+    let silent: Vec<Client> = (0..4_200).map(|_| agent.client()).collect();
+    for (what, told) in [("lock-all", "1 key forgotten"), ("stop", "")] {
+        let mut command = std::process::Command::new(crate::harness::EPISODECTL);
+        let command = command.arg("--socket").arg(agent.place().socket());
+        let output = command.args(["key", what]).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(told), "{said}");
+    }
+    drop(silent);
+}
+
 #[test]
 fn an_entry_ends_with_its_ttl_and_a_list_does_not_prolong_it() {
     let agent = Agent::start();

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use episoded::client::KeyCache;
 use episoded::proto::keycache as pb;
+use rustix::process::Signal;
 
 use super::agent::{Agent, Place};
 use super::bus::Bus;
 use super::scan::{self, Found, Needle};
 use super::wire::{Answer, GET, LONGEST_KEY, PUT, REGISTER, activity, frame, put};
 use super::{HANG, throughout, unique, until};
-use crate::harness::need_root;
+use crate::harness::{need_root, skip_anywhere};
 
 /// Longer than an inhibitor takes to come or go.
 const A_WHILE: Duration = Duration::from_millis(500);
@@ -183,6 +184,40 @@ fn keys_are_forgotten_then_programs_ended_then_the_machine_may_sleep() {
     assert!(bystander.runs());
     let said = agent.place().said();
     assert!(said.contains("the machine goes to sleep"), "{said}");
+}
+
+/// Starts a program with that very pid, which must be free; none if another was faster
+/// each time, or if the kernel does not let us.
+fn with_pid(pid: u32) -> Option<Sleeper> {
+    for _ in 0..100 {
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).ok()?;
+        let program = Sleeper::new("exec sleep 600");
+        if program.pid() == pid {
+            return Some(program);
+        }
+    }
+    None
+}
+
+#[test]
+fn a_pid_that_is_used_again_is_not_hit() {
+    let Some(bus) = Bus::new() else { return };
+    let agent = watching(&bus, "");
+    let registered = Sleeper::new("exec sleep 600");
+    let pid = registered.pid();
+    agent.client().register(pid, OPEN);
+    becomes(&bus, &["block", "delay"]);
+    // It must not see that one has ended before another has its pid.
+    agent.signal(Signal::STOP);
+    drop(registered);
+    let Some(mut bystander) = with_pid(pid) else {
+        agent.signal(Signal::CONT);
+        return skip_anywhere("no program can be started with a pid that was used");
+    };
+    bus.sleep(true);
+    agent.signal(Signal::CONT);
+    becomes(&bus, &[]);
+    assert!(bystander.runs());
 }
 
 #[test]
