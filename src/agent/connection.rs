@@ -183,14 +183,16 @@ async fn take(
     keeper: &Arc<Keeper>,
 ) -> Result<Option<Request>, End> {
     if read < MAGIC.len() {
-        stream.read_exact(&mut header[read..MAGIC.len()]).await?;
+        let rest = stream.read_exact(&mut header[read..MAGIC.len()]).await;
+        rest.map_err(|error| ended_early(&error))?;
         read = MAGIC.len();
     }
     if may_be_other && header.starts_with(HTTP2) {
         return Err(End::Other(header[..read].to_vec()));
     }
     if header.starts_with(MAGIC) {
-        stream.read_exact(&mut header[read..]).await?;
+        let rest = stream.read_exact(&mut header[read..]).await;
+        rest.map_err(|error| ended_early(&error))?;
     }
     let header = Header::parse(&header)?;
     if header.kind == PUT {
@@ -207,6 +209,14 @@ async fn take(
     let mut payload = Zeroizing::new(vec![0; header.length]);
     stream.read_exact(&mut payload).await?;
     Ok(Some(Request::parse(header.kind, &payload)?))
+}
+
+/// Whoever says no more may still listen.
+fn ended_early(error: &io::Error) -> End {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => FrameError::Malformed("it ends within its header").into(),
+        _ => End::Gone,
+    }
 }
 
 /// Sends a key, or that there is none.

@@ -68,10 +68,7 @@ pub(super) async fn read(
         id,
         key,
         path: (!path.is_empty()).then_some(path),
-        keep: Keep {
-            // Too long for a number is too long for the clock.
-            ttl: ttl.saturating_mul(1000),
-            ..Keep::default()
-        },
+        // Too long for a number is too long for the clock.
+        keep: Keep::for_ttl(ttl.saturating_mul(1000)),
     }))
 }

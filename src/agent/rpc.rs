@@ -26,7 +26,10 @@ use zeroize::Zeroizing;
 use self::api::Api;
 use super::{channels::Channels, config::AgentConfig, keeper::Keeper};
 use crate::{
-    daemon::{connection::serve_calls, guard::Peer},
+    daemon::{
+        connection::serve_calls,
+        guard::{Connections, Peer},
+    },
     grpc::{
         answer::AnswerBody,
         dispatch::{bearer, discard, give_reason, unknown_method},
@@ -84,6 +87,7 @@ impl Presented {
 pub(super) struct Door {
     keeper: Arc<Keeper>,
     config: Arc<AgentConfig>,
+    connections: Arc<Connections>,
     health: HealthServer<HealthService>,
     /// Held by every connection.
     open: mpsc::Sender<()>,
@@ -94,6 +98,7 @@ impl Door {
     pub(super) async fn new(
         keeper: &Arc<Keeper>,
         config: &Arc<AgentConfig>,
+        connections: &Arc<Connections>,
     ) -> (Arc<Self>, mpsc::Receiver<()>) {
         let reporter = HealthReporter::new();
         for service in ["", SERVICE_NAME] {
@@ -105,6 +110,7 @@ impl Door {
         let door = Self {
             keeper: Arc::clone(keeper),
             config: Arc::clone(config),
+            connections: Arc::clone(connections),
             health: HealthServer::new(HealthService::from_health_reporter(reporter)),
             open,
         };
@@ -160,6 +166,7 @@ impl Door {
                 let api = Api {
                     keeper: Arc::clone(&self.keeper),
                     config: Arc::clone(&self.config),
+                    peers_refused: self.connections.totals().peers_refused,
                     channels,
                     pid,
                 };

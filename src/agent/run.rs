@@ -170,8 +170,13 @@ async fn serve(
     // Those that have to go need a moment.
     let crowd = Crowd::new(cap - cap / 8);
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    let guard = Guard::new(listener, Socket::Agent, UidSet::default(), connections);
-    let (door, closed) = Door::new(keeper, config).await;
+    let guard = Guard::new(
+        listener,
+        Socket::Agent,
+        UidSet::default(),
+        Arc::clone(&connections),
+    );
+    let (door, closed) = Door::new(keeper, config, &connections).await;
     tokio::spawn(sleep::watch(Arc::clone(keeper), Arc::clone(config)));
     let mut stopping = keeper.stopping();
     let mut looks = interval(LOOK_EVERY);

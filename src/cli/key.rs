@@ -165,7 +165,7 @@ pub struct Put {
     #[arg(long)]
     absolute: bool,
 
-    /// How long it is kept at most, however it is used; 0s: without end [default: 8h]
+    /// How long it is kept at most, however it is used; 0s: without end [default: 8h, or the TTL if longer]
     #[arg(long, value_name = "DURATION", value_parser = args::wire_duration)]
     max_lifetime: Option<prost_types::Duration>,
 

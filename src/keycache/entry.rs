@@ -58,10 +58,18 @@ pub const DEFAULT_MAX_LIFETIME: u64 = 8 * 60 * 60 * 1000;
 
 impl Default for Keep {
     fn default() -> Self {
+        Self::for_ttl(DEFAULT_TTL)
+    }
+}
+
+impl Keep {
+    /// What is meant where nothing but the TTL is said: eight hours at most, unless the
+    /// TTL itself is longer.
+    pub fn for_ttl(ttl: u64) -> Self {
         Self {
-            ttl: DEFAULT_TTL,
+            ttl,
             expiry: Expiry::Sliding,
-            max_lifetime: Some(DEFAULT_MAX_LIFETIME),
+            max_lifetime: Some(DEFAULT_MAX_LIFETIME.max(ttl)),
         }
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Api {
     pub(super) keeper: Arc<Keeper>,
     pub(super) channels: Arc<Channels>,
     pub(super) config: Arc<AgentConfig>,
+    /// Connections of other users so far.
+    pub(super) peers_refused: u64,
     /// The process at the other end.
     pub(super) pid: i32,
 }
@@ -48,6 +50,7 @@ impl Api {
             activities: self.keeper.activities.list().len() as u32,
             last_wipe: self.keeper.last_wipe().as_ref().map(fields::show_wipe),
             idle_exit: idle.map(|limit| duration(u64::try_from(limit).unwrap_or(u64::MAX))),
+            peers_refused: self.peers_refused,
             sleep: Some(fields::show_sleep(sleep, self.config.sleep)),
         }
     }

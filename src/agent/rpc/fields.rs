@@ -20,7 +20,7 @@ use crate::{
     keycache::{
         arena::MAX_KEY,
         channel::TAG,
-        entry::{DEFAULT_MAX_LIFETIME, DEFAULT_TTL, Entry, Expiry, Keep, LockboxId},
+        entry::{DEFAULT_TTL, Entry, Expiry, Keep, LockboxId},
         grant::{Grant, GrantId, MAX_GRANT, Terms},
     },
     proto::keycache as pb,
@@ -64,7 +64,7 @@ pub(super) fn keep(request: &pb::PutKeyRequest, bad: &mut Violations) -> Keep {
         }),
     };
     let max_lifetime = match &request.max_lifetime {
-        None => Some(DEFAULT_MAX_LIFETIME),
+        None => Keep::for_ttl(ttl).max_lifetime,
         Some(asked) => {
             let asked = millis(asked);
             if asked.is_none() {

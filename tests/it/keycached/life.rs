@@ -200,6 +200,15 @@ fn another_user_is_closed_without_an_answer() {
     assert!(said.contains("connection refused"), "{said}");
     assert!(said.contains(&format!("uid={STRANGER}")), "{said}");
     assert_eq!(agent.client().get("id"), Answer::Key(b"key".to_vec()));
+    let socket = agent.place().socket();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let counted = runtime.expect("a runtime is made").block_on(async {
+        let cache = episoded::client::KeyCache::connect(socket).await?;
+        cache.status().await
+    });
+    assert_eq!(counted.expect("it answers").peers_refused, 3);
 }
 
 /// Inodes of the sockets that a process has open.

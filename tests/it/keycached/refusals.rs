@@ -136,3 +136,19 @@ fn an_activity_is_of_the_peer_or_of_a_descendant() {
     assert!(says, "{message}");
     assert_eq!(agent.client().get("other"), Answer::Miss);
 }
+
+#[test]
+fn what_ends_within_its_header_is_told_so() {
+    let agent = Agent::start();
+    for begun in [&b"X"[..], b"LBX", b"PRI", b"LBX2\x01\x02"] {
+        let answer = agent.client().finish(begun);
+        assert_eq!(&answer[..5], b"LBX2\xff", "{begun:?}: {answer:?}");
+        let said = String::from_utf8_lossy(&answer[9..]).into_owned();
+        assert!(said.starts_with("malformed"), "{said}");
+    }
+    assert_eq!(
+        agent.client().finish(b""),
+        b"",
+        "who says nothing is told nothing"
+    );
+}

@@ -348,6 +348,27 @@ pub async fn pages(agent: &Agent, page_size: u32) -> Vec<pb::CachedKey> {
     }
 }
 
+/// As it was put by clients that know nothing of a longest life.
+#[tokio::test]
+async fn a_ttl_of_a_day_is_a_day() {
+    let agent = Agent::start();
+    let (day, keep) = (86_400, Keep::default());
+    agent.client().put("lbx2", b"key", "", day as u64);
+    let cache = cache(&agent).await;
+    let ttl = Some(prost_types::Duration {
+        seconds: day,
+        nanos: 0,
+    });
+    cache
+        .put("grpc", "", b"key", Keep { ttl, ..keep })
+        .await
+        .unwrap();
+    for key in cache.list().await.unwrap() {
+        let remaining = key.remaining.expect("it ends").seconds;
+        assert!((day - 60..=day).contains(&remaining), "{key:?}");
+    }
+}
+
 #[test]
 fn health_and_reflection_are_served_to_grpcurl() {
     let Some(grpcurl) = need_tool("grpcurl/v1.9.4/grpcurl") else {
