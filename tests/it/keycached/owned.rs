@@ -606,7 +606,13 @@ async fn a_key_is_refused_while_nobody_can_tell_that_its_session_ends() {
     let cut = Instant::now();
     relay.cut().await;
     eventually("it is refused", async || own.get("id").await.is_err()).await;
-    assert!(cut.elapsed() >= TRUSTED, "after {:?}", cut.elapsed());
+    let refused_after = cut.elapsed();
+    // A little more for a busy machine.
+    let late = TRUSTED + Duration::from_secs(2);
+    assert!(
+        (TRUSTED..late).contains(&refused_after),
+        "{refused_after:?}"
+    );
     let refused = own.get("id").await.unwrap_err();
     assert_eq!(reason(&refused), Reason::EpisodedUnavailable);
     // Refused, not forgotten.
