@@ -20,6 +20,8 @@ mod keys;
 mod uids;
 mod value;
 
+pub(crate) use file::read_text;
+
 pub use error::{ConfigError, ConfigErrors, Origin, ReloadError};
 pub use keys::KeyDoc;
 pub use uids::{UidRange, UidRangeError, UidSet};

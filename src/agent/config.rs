@@ -8,7 +8,7 @@
 use std::{
     fmt,
     fs::OpenOptions,
-    io::{self, Read as _},
+    io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -18,13 +18,11 @@ use rustix::fs::OFlags;
 
 use serde::Deserialize;
 
+use crate::config::read_text;
 use crate::paths::{AGENT_PREVENT_SLEEP_VAR, AGENT_TERMINATE_VAR, Env};
 
 /// Ten minutes: what source 001 gives an agent with nothing to keep.
 const IDLE_EXIT: Duration = Duration::from_mins(10);
-
-/// Bytes of a configuration.
-const MAX_FILE: u64 = 1 << 20;
 
 /// What is in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,12 +161,7 @@ fn read(path: &Path) -> io::Result<String> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is no plain file"));
     }
-    let mut text = String::new();
-    file.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(io::Error::other("it is over 1 MiB"));
-    }
-    Ok(text)
+    read_text(file)
 }
 
 fn yes_or_no(text: &str) -> Option<bool> {

@@ -16,6 +16,7 @@
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use prost_types::Timestamp;
 use tokio::{
     task::AbortHandle,
     time::{sleep, timeout},
@@ -83,11 +84,27 @@ pub(super) struct Owners {
     asking: tokio::sync::Mutex<Option<Client>>,
 }
 
-/// A session that is known by more than its name: another registry may use that again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A session that is known by more than its name, which may be used again.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Owner {
     pub(super) session: SessionId,
+    birth: Birth,
+}
+
+/// Where and when a session was registered: no two of one name share both.
+#[derive(Debug, Clone, PartialEq)]
+struct Birth {
     registry: String,
+    time: Option<Timestamp>,
+}
+
+impl Birth {
+    fn of(session: &Session) -> Self {
+        Self {
+            registry: session.registry_id.clone(),
+            time: session.create_time,
+        }
+    }
 }
 
 /// Whether a session may have its keys.
@@ -106,7 +123,7 @@ pub(super) enum Trust {
 #[derive(Debug)]
 struct Watched {
     watch: AbortHandle,
-    registry: String,
+    birth: Birth,
     /// On the boot clock.
     lost: Option<u64>,
 }
@@ -141,7 +158,7 @@ impl Owners {
             .map_err(|error| OwnerError::Unavailable(error.to_string()))?;
         Ok(Owner {
             session,
-            registry: found.registry_id,
+            birth: Birth::of(&found),
         })
     }
 
@@ -164,13 +181,13 @@ impl Owners {
                 return Err(OwnerError::Full);
             }
             let known = watched.get(session);
-            known.map(|known| (known.registry.clone(), known.lost.is_some()))
+            known.map(|known| (known.birth.clone(), known.lost.is_some()))
         };
         let client = connect(&owners.operator).await?;
         match known {
             Some((_, true)) => Err(OwnerError::Unavailable("its watch is lost".to_owned())),
-            Some((registry, false)) => match registry_of(&client, session).await? {
-                Some(found) if found == registry => Ok(()),
+            Some((birth, false)) => match birth_of(&client, session).await? {
+                Some(found) if found == birth => Ok(()),
                 _ => Err(OwnerError::Ended),
             },
             None => Self::begin(keeper, session, client).await,
@@ -188,16 +205,19 @@ impl Owners {
         };
         // First the watch, then the look: what ends in between is seen.
         let follow = Follow::from_now(client.clone(), filter).await?;
-        let registry = registry_of(&client, session).await?;
-        let registry = registry.ok_or(OwnerError::Ended)?;
+        let birth = birth_of(&client, session).await?;
+        let birth = birth.ok_or(OwnerError::Ended)?;
         let mut watched = keeper.owners.watched.lock();
         // Another may have been faster.
         watched.entry(session.clone()).or_insert_with(|| {
-            let of = registry.clone();
-            let watching = watch(Arc::clone(keeper), session.clone(), of, client, follow);
+            let owner = Owner {
+                session: session.clone(),
+                birth: birth.clone(),
+            };
+            let watching = watch(Arc::clone(keeper), owner, client, follow);
             Watched {
                 watch: tokio::spawn(watching).abort_handle(),
-                registry,
+                birth,
                 lost: None,
             }
         });
@@ -214,7 +234,7 @@ impl Owners {
         let watched = self.watched.lock();
         match watched.get(&owner.session) {
             None => Trust::Unknown,
-            Some(watched) if watched.registry != owner.registry => Trust::Another,
+            Some(watched) if watched.birth != owner.birth => Trust::Another,
             Some(Watched { lost: None, .. }) => Trust::Watched,
             Some(Watched {
                 lost: Some(since), ..
@@ -248,13 +268,13 @@ async fn connect(socket: &std::path::Path) -> Result<Client, OwnerError> {
     Ok(connected.map_err(silent)??.with_timeout(ANSWER))
 }
 
-/// Of which registry the session of that name is; none if it has ended.
-async fn registry_of(client: &Client, session: &SessionId) -> Result<Option<String>, ClientError> {
+/// Which session has that name; none if it has ended.
+async fn birth_of(client: &Client, session: &SessionId) -> Result<Option<Birth>, ClientError> {
     let request = GetSessionRequest {
         session_id: session.as_str().to_owned(),
     };
     let found = client.get_session(request).await?.session;
-    Ok(found.filter(is_active).map(|found| found.registry_id))
+    Ok(found.filter(is_active).as_ref().map(Birth::of))
 }
 
 fn is_active(session: &Session) -> bool {
@@ -262,14 +282,7 @@ fn is_active(session: &Session) -> bool {
 }
 
 /// Watches until the session has ended, and ends its keys with it.
-async fn watch(
-    keeper: Arc<Keeper>,
-    session: SessionId,
-    registry: String,
-    client: Client,
-    mut follow: Follow,
-) {
-    let owner = Owner { session, registry };
+async fn watch(keeper: Arc<Keeper>, owner: Owner, client: Client, mut follow: Follow) {
     let why = watch_to_the_end(&keeper, &owner, &client, &mut follow).await;
     let session = owner.session;
     info!(%session, why, "a session owns no keys any more");
@@ -291,7 +304,7 @@ async fn watch_to_the_end(
             Ok(Update::Snapshot { sessions, complete }) => {
                 shown |= sessions
                     .iter()
-                    .any(|session| is_active(session) && session.registry_id == owner.registry);
+                    .any(|session| is_active(session) && Birth::of(session) == owner.birth);
                 if complete && !std::mem::take(&mut shown) {
                     return "it has ended";
                 }
@@ -317,8 +330,8 @@ async fn watch_to_the_end(
 /// Asks until there is an answer.
 async fn still_lives(client: &Client, owner: &Owner) -> bool {
     loop {
-        match registry_of(client, &owner.session).await {
-            Ok(registry) => return registry.as_ref() == Some(&owner.registry),
+        match birth_of(client, &owner.session).await {
+            Ok(birth) => return birth.as_ref() == Some(&owner.birth),
             Err(error) if error.is_transient() => sleep(AGAIN).await,
             Err(_) => return false,
         }

@@ -21,7 +21,7 @@ pub(super) fn read(
     required: bool,
     errors: &mut Vec<ConfigError>,
 ) -> Vec<(&'static Key, Raw)> {
-    let text = match read_text(path) {
+    let text = match File::open(path).and_then(read_text) {
         Ok(text) => text,
         Err(source) if source.kind() == io::ErrorKind::NotFound && !required => return Vec::new(),
         Err(source) => {
@@ -57,11 +57,10 @@ pub(super) fn read(
     values
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
+/// What an open file holds, if that is text and not too long.
+pub(crate) fn read_text(file: File) -> io::Result<String> {
     let mut text = String::new();
-    let length = File::open(path)?
-        .take(MAX_BYTES + 1)
-        .read_to_string(&mut text)?;
+    let length = file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     if length as u64 > MAX_BYTES {
         return Err(io::ErrorKind::FileTooLarge.into());
     }

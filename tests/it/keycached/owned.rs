@@ -46,9 +46,24 @@ struct Episode {
     handle: String,
 }
 
+/// A registration under a name that may come again.
+fn named() -> sessions::RegisterSessionRequest {
+    sessions::RegisterSessionRequest {
+        session_id: "named".to_owned(),
+        ..registration("w")
+    }
+}
+
 impl Episode {
     async fn new(daemon: &Daemon, work: &str) -> Self {
-        let session = register(&mut daemon.operator().await, registration(work)).await;
+        Self::of(register(&mut daemon.operator().await, registration(work)).await)
+    }
+
+    async fn named(daemon: &Daemon) -> Self {
+        Self::of(register(&mut daemon.operator().await, named()).await)
+    }
+
+    fn of(session: sessions::Session) -> Self {
         Self {
             id: session.session_id,
             handle: session.ephemeral_handle,
@@ -638,34 +653,59 @@ async fn a_key_is_refused_while_nobody_can_tell_that_its_session_ends() {
 async fn a_session_of_another_registry_does_not_inherit_by_its_name() {
     let mut daemon = Daemon::start().await;
     let agent = agent_of(&daemon, "");
-    let named = || sessions::RegisterSessionRequest {
-        session_id: "named".to_owned(),
-        ..registration("w")
-    };
-    let first = register(&mut daemon.operator().await, named()).await;
-    let owner = pb::Owner {
-        session_id: first.session_id,
-        expire_time: Some(in_seconds(3_600)),
-        max_uses: 0,
-    };
+    let first = Episode::named(&daemon).await;
     let human = cache(&agent).await;
-    human.grant("id", b"key", owner).await.unwrap();
+    human.grant("id", b"key", first.owner()).await.unwrap();
     daemon.kill9();
     let state = daemon.dirs().state();
     std::fs::remove_dir_all(&state).unwrap();
     std::fs::create_dir(&state).unwrap();
     super::chmod(&state, 0o700);
     daemon.restart().await;
-    let second = register(&mut daemon.operator().await, named()).await;
-    let second = Episode {
-        id: second.session_id,
-        handle: second.ephemeral_handle,
-    };
+    let second = Episode::named(&daemon).await;
     assert_eq!(taken(&second.cache(&agent).await, "id").await, None);
     eventually("it is wiped", async || {
         human.list().await.unwrap().is_empty()
     })
     .await;
+}
+
+/// Nor where the record of the first was forgotten while nobody watched.
+#[tokio::test]
+async fn a_later_session_of_the_same_registry_does_not_inherit_by_its_name() {
+    let daemon = Daemon::builder()
+        .args(["--terminated-ttl", "1s"])
+        .start()
+        .await;
+    let place = Place::new();
+    let near = place.root().join("near");
+    std::fs::create_dir(&near).unwrap();
+    let mut relay = Relay::new(&near, daemon.operator_socket());
+    let sessions = daemon.session_socket();
+    let sessions = sessions.parent().expect("it lies somewhere");
+    let agent = Agent::at(
+        place
+            .with("EPISODED_RUNTIME_DIR", near.into())
+            .with("EPISODED_SESSION_DIR", sessions.into()),
+    );
+    let first = Episode::named(&daemon).await;
+    let human = cache(&agent).await;
+    human.grant("id", b"key", first.owner()).await.unwrap();
+    relay.cut().await;
+    first.end(&daemon).await;
+    let again = within(async {
+        let mut operator = daemon.operator().await;
+        loop {
+            if let Ok(answer) = operator.register_session(named()).await {
+                break Episode::of(answer.into_inner().session.unwrap());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    })
+    .await;
+    assert_eq!(again.id, first.id);
+    assert_eq!(taken(&again.cache(&agent).await, "id").await, None);
+    assert_eq!(human.status().await.unwrap().owned, 0, "nobody can have it");
 }
 
 #[tokio::test]

@@ -375,24 +375,21 @@ fn health_and_reflection_are_served_to_grpcurl() {
         return;
     };
     let agent = Agent::start();
-    let ask = |args: &[&str]| {
-        let socket = format!("unix://{}", agent.place().socket().display());
+    let socket = format!("unix://{}", agent.place().socket().display());
+    let ask = |options: &[&str], what: &str| {
         let mut grpcurl = std::process::Command::new(&grpcurl);
-        let output = grpcurl.args(["-plaintext", &socket]).args(args).output();
-        let output = output.expect("it starts");
+        let asked = grpcurl.arg("-plaintext").args(options);
+        let output = asked.args([&socket, what]).output().expect("it starts");
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).expect("it is text")
     };
-    let services: Vec<_> = ask(&["list"]).lines().map(str::to_owned).collect();
-    assert!(services.contains(&"episoded.keycache.v1.KeyCacheService".to_owned()));
-    for service in ["", "episoded.keycache.v1.KeyCacheService"] {
-        let mut check = std::process::Command::new(&grpcurl);
-        let socket = format!("unix://{}", agent.place().socket().display());
+    let services = ask(&[], "list");
+    let own = "episoded.keycache.v1.KeyCacheService";
+    assert!(services.lines().any(|service| service == own), "{services}");
+    for service in ["", own] {
         let asked = format!("{{\"service\": \"{service}\"}}");
-        let check = check.args(["-plaintext", "-d", &asked, &socket]);
-        let answer = check.arg("grpc.health.v1.Health/Check").output();
-        let answer = String::from_utf8(answer.expect("it starts").stdout);
-        assert!(answer.expect("it is text").contains("SERVING"), "{service}");
+        let answer = ask(&["-d", &asked], "grpc.health.v1.Health/Check");
+        assert!(answer.contains("\"SERVING\""), "{service}: {answer}");
     }
 }
 
