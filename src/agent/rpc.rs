@@ -160,8 +160,6 @@ impl Door {
                     }
                 };
                 let begun = Begun(*self.keeper.wipes().borrow());
-                request.extensions_mut().insert(begun);
-                request.extensions_mut().insert(presented);
                 self.keeper.touch();
                 let api = Api {
                     keeper: Arc::clone(&self.keeper),
@@ -171,8 +169,10 @@ impl Door {
                     pid,
                 };
                 if is_get {
-                    return keys::get(&api, MAX_REQUEST, request).await;
+                    return keys::get(&api, MAX_REQUEST, presented, request).await;
                 }
+                request.extensions_mut().insert(begun);
+                request.extensions_mut().insert(presented);
                 KeyCacheServiceServer::new(api)
                     .max_decoding_message_size(MAX_REQUEST)
                     .call(request)

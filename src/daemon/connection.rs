@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -77,10 +78,7 @@ pub(super) async fn serve(
     draining: watch::Receiver<bool>,
 ) {
     let (uid, pid) = (peer.uid, peer.pid);
-    let call = move |request: Request<Incoming>| {
-        let (dispatcher, peer) = (Arc::clone(&dispatcher), Arc::clone(&peer));
-        async move { dispatcher.call(&peer, request).await }
-    };
+    let call = move |request: Request<Incoming>| dispatcher.call(&peer, request);
     if !serve_calls(stream, Vec::new(), call, draining).await {
         debug!(uid, pid, "connection did not open as HTTP/2");
     }
@@ -107,9 +105,8 @@ where
         stream,
     });
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = call(request);
         // Boxed: hyper moves the future several times before it is first polled.
-        Box::pin(async move { Ok::<Response<AnswerBody>, Infallible>(answer.await) })
+        Box::pin(call(request).map(Ok::<Response<AnswerBody>, Infallible>))
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

@@ -20,49 +20,68 @@ use tonic::{Status, body::Body};
 
 use crate::reason::Reason;
 
-use super::{
-    answer::MAX_ANSWER,
-    dispatch::reason_for,
-    status::{Refusal, internal},
-};
+use super::{answer::MAX_ANSWER, dispatch::reason_for, status::Refusal};
 
 /// Bytes in front of a message: whether it is compressed, and its length.
 const HEAD: usize = 5;
 
 /// Answers a call with what `handle` makes of its message, which has at most
-/// `max_request` bytes, and of its caller, as the dispatcher put it there.
-pub(crate) async fn unary<Q, A, C>(
+/// `max_request` bytes. What `handle` does before it returns its future takes no
+/// room in the call's.
+pub(crate) fn unary<B, Q, F, A>(
     max_request: usize,
-    mut request: Request<impl HttpBody<Data = Bytes, Error: Into<tonic::codegen::StdError>>>,
-    handle: impl AsyncFnOnce(Q, C) -> Result<A, Refusal>,
-) -> Response<Body>
+    request: Request<B>,
+    handle: impl FnOnce(Q) -> F,
+) -> impl Future<Output = Response<Body>>
 where
+    B: HttpBody<Data = Bytes, Error: Into<tonic::codegen::StdError>>,
     Q: Message + Default,
+    F: Future<Output = Result<A, Refusal>>,
     A: Message,
-    C: Clone + Send + Sync + 'static,
 {
-    let caller = request.extensions_mut().remove::<C>();
-    let answered = async {
-        let caller = caller.ok_or_else(internal)?;
-        let message = read(max_request, request).await?;
-        frame(&handle(message, caller).await?)
-    };
-    match answered.await {
-        Ok(data) => respond(data),
-        Err(refusal) => Status::from(refusal).into_http(),
+    let (head, body) = request.into_parts();
+    let is_plain = is_plain(&head.headers);
+    drop(head);
+    async move {
+        match answer(max_request, is_plain, body, handle).await {
+            Ok(data) => respond(data),
+            Err(refusal) => Status::from(refusal).into_http(),
+        }
     }
 }
 
-/// The one message of a call.
-async fn read<Q: Message + Default>(
+async fn answer<B, Q, F, A>(
     max: usize,
-    request: Request<impl HttpBody<Data = Bytes, Error: Into<tonic::codegen::StdError>>>,
-) -> Result<Q, Refusal> {
-    let encoding = request.headers().get("grpc-encoding");
-    if encoding.is_some_and(|encoding| encoding != "identity") {
+    is_plain: bool,
+    body: B,
+    handle: impl FnOnce(Q) -> F,
+) -> Result<Bytes, Refusal>
+where
+    B: HttpBody<Data = Bytes, Error: Into<tonic::codegen::StdError>>,
+    Q: Message + Default,
+    F: Future<Output = Result<A, Refusal>>,
+    A: Message,
+{
+    if !is_plain {
         return Err(malformed("compressed messages are not accepted"));
     }
-    let mut body = pin!(request.into_body());
+    let message = read(max, body).await?;
+    let answered = handle(Q::decode(message).map_err(|_| undecodable())?);
+    frame(&answered.await?)
+}
+
+/// Whether the message of a call comes as it is.
+fn is_plain(headers: &HeaderMap) -> bool {
+    let encoding = headers.get("grpc-encoding");
+    encoding.is_none_or(|encoding| encoding == "identity")
+}
+
+/// The one message of a call, not decoded yet.
+async fn read(
+    max: usize,
+    body: impl HttpBody<Data = Bytes, Error: Into<tonic::codegen::StdError>>,
+) -> Result<Bytes, Refusal> {
+    let mut body = pin!(body);
     let mut whole = Bytes::new();
     while !body.is_end_stream() {
         let Some(frame) = body.frame().await else {
@@ -86,7 +105,7 @@ async fn read<Q: Message + Default>(
         return Err(undecodable());
     }
     whole.advance(HEAD);
-    Q::decode(whole).map_err(|_| undecodable())
+    Ok(whole)
 }
 
 /// Nearly always there is nothing to join: a message comes in one frame.
@@ -180,12 +199,12 @@ mod tests {
     use std::{convert::Infallible, pin::pin};
 
     use bytes::Bytes;
-    use http::Request;
+    use http::HeaderMap;
     use http_body::{Body as _, Frame};
     use http_body_util::{BodyExt as _, StreamBody};
     use prost::Message as _;
 
-    use super::{frame, read, respond};
+    use super::{HEAD, answer, frame, is_plain, respond};
     use crate::{proto::session as pb, reason::Reason};
 
     const MAX: usize = 64;
@@ -204,12 +223,16 @@ mod tests {
             .iter()
             .map(|part| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(part))))
             .collect();
-        let mut request = Request::new(StreamBody::new(tokio_stream::iter(frames)));
+        let body = StreamBody::new(tokio_stream::iter(frames));
+        let mut headers = HeaderMap::new();
         if let Some(encoding) = encoding {
-            let headers = request.headers_mut();
             headers.insert("grpc-encoding", encoding.parse().unwrap());
         }
-        read(MAX, request).await.map_err(|refusal| refusal.reason())
+        let echo = |message: pb::GetSessionRequest| std::future::ready(Ok(message));
+        match answer(MAX, is_plain(&headers), body, echo).await {
+            Ok(sent) => Ok(pb::GetSessionRequest::decode(&sent[HEAD..]).unwrap()),
+            Err(refusal) => Err(refusal.reason()),
+        }
     }
 
     #[tokio::test]

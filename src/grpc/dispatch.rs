@@ -100,44 +100,44 @@ impl Dispatcher {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Answers one call.
-    pub async fn call(&self, peer: &Arc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
-        self.answer(peer, request).await.map(AnswerBody::from)
-    }
-
-    /// What is rare is boxed: every call carries the room for what it might await.
-    async fn answer(&self, peer: &Arc<Peer>, mut request: Request<Incoming>) -> Response<Body> {
-        if self.services.sessions().is_none() {
-            Box::pin(self.wait_for_recovery(request.uri().path())).await;
-        }
-        let admitted = match self.admit(peer, &request) {
-            Ok(admitted) => admitted,
-            Err(refusal) => {
-                Box::pin(discard(request.into_body())).await;
-                return refuse(refusal);
+    /// Answers one call. The future has room for little, and is the same size for
+    /// every call: what is rare is boxed, and so is what each service does.
+    pub fn call(
+        self: &Arc<Self>,
+        peer: &Arc<Peer>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<AnswerBody>> + Send + use<> {
+        let (dispatcher, peer) = (Arc::clone(self), Arc::clone(peer));
+        async move {
+            if dispatcher.services.sessions().is_none() {
+                Box::pin(dispatcher.wait_for_recovery(request.uri().path())).await;
             }
-        };
-        if let Some(caller) = admitted.caller {
-            request.extensions_mut().insert(caller);
+            let Admitted {
+                method,
+                caller,
+                timeout,
+                _counted,
+            } = match dispatcher.admit(&peer, &request) {
+                Ok(admitted) => admitted,
+                Err(refusal) => {
+                    Box::pin(discard(request.into_body())).await;
+                    return refuse(refusal).map(AnswerBody::from);
+                }
+            };
+            let answer = dispatcher.services.call(method.service, caller, request);
+            let answered = match timeout {
+                Some(timeout) => tokio::time::timeout(timeout, answer).await,
+                None => Ok(answer.await),
+            };
+            let response = match answered {
+                Ok(response) => give_reason(response),
+                Err(_) => refuse(status::late()),
+            };
+            let code = response.headers().get("grpc-status");
+            let (uid, pid) = (peer.uid, peer.pid);
+            debug!(method = method.path, uid, pid, ?code, "call");
+            response.map(AnswerBody::from)
         }
-        let answer = self.services.call(admitted.method.service, request);
-        let answered = match admitted.timeout {
-            Some(timeout) => tokio::time::timeout(timeout, answer).await,
-            None => Ok(answer.await),
-        };
-        let response = match answered {
-            Ok(response) => give_reason(response),
-            Err(_) => refuse(status::late()),
-        };
-        let code = response.headers().get("grpc-status");
-        debug!(
-            method = admitted.method.path,
-            uid = peer.uid,
-            pid = peer.pid,
-            ?code,
-            "call"
-        );
-        response
     }
 
     /// A call that comes while the registry is recovered waits for it: under socket

@@ -1,11 +1,12 @@
 //! The services of one socket, side by side.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, pin::Pin};
 
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::SetOnce;
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 use tonic_health::{
     ServingStatus,
     pb::health_server::HealthServer,
@@ -26,10 +27,12 @@ use crate::session::service::Sessions;
 use super::{
     admin::AdminApi,
     answer::MAX_ANSWER,
+    caller::Caller,
     firewall::{self, FirewallApi},
     policy::Service,
     session::{self, SessionApi},
-    status, watch,
+    status::{self, Refusal},
+    watch,
 };
 
 /// Bytes of a request on operator.sock: a thousand registrations fit.
@@ -37,6 +40,9 @@ const OPERATOR_MESSAGE: usize = 4 * 1024 * 1024;
 
 /// Bytes of a request on session.sock: one session says little.
 const SESSION_MESSAGE: usize = 256 * 1024;
+
+/// The answer to a call, on its way.
+pub type Answer<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
 
 type Reflection = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
 
@@ -148,48 +154,75 @@ impl Services {
         self.reflection.is_some()
     }
 
-    /// Passes a call to the service that implements it.
-    pub async fn call(&self, service: Service, request: Request<Incoming>) -> Response<Body> {
-        let Ok(response) = match (service, self.ready.get(), &self.reflection) {
-            (Service::Session, Some(ready), _) => ready.session.clone().call(request).await,
-            (Service::Watch, Some(ready), _) => {
-                Ok(Box::pin(watch::serve(&ready.api, request)).await)
-            }
-            (Service::Register, Some(ready), _) => {
-                Ok(Box::pin(session::register(&ready.api, self.message, request)).await)
-            }
-            (Service::RegisterMany, Some(ready), _) => {
-                Ok(Box::pin(session::register_many(&ready.api, self.message, request)).await)
-            }
-            (Service::Lookup, Some(ready), _) => {
-                Ok(session::lookup(&ready.api, self.message, request).await)
-            }
-            (Service::Check, Some(ready), _) => {
-                Ok(firewall::check(&ready.firewall_api, self.message, request).await)
-            }
-            (Service::Firewall, Some(ready), _) => ready.firewall.clone().call(request).await,
-            (Service::Admin, Some(ready), _) => ready.admin.clone().call(request).await,
-            (Service::Health, ..) => self.health.clone().call(request).await,
-            (Service::ReflectionV1, _, Some((v1, _))) => v1.clone().call(request).await,
-            (Service::ReflectionV1Alpha, _, Some((_, alpha))) => alpha.clone().call(request).await,
-            (
-                Service::Session
-                | Service::Watch
-                | Service::Register
-                | Service::RegisterMany
-                | Service::Lookup
-                | Service::Check
-                | Service::Firewall
-                | Service::Admin,
-                None,
-                _,
-            ) => Ok(tonic::Status::from(status::not_serving()).into_http()),
-            (Service::ReflectionV1 | Service::ReflectionV1Alpha, _, None) => {
-                Ok(tonic::Status::from(status::internal()).into_http())
-            }
+    /// Passes a call to the service that implements it. Who calls is known for the
+    /// daemon's own services.
+    pub fn call(
+        &self,
+        service: Service,
+        caller: Option<Caller>,
+        request: Request<Incoming>,
+    ) -> Answer<'_> {
+        match (self.ready.get(), caller) {
+            (Some(ready), Some(caller)) => ready.call(service, self.message, caller, request),
+            (None, _) if service.is_ours() => refuse(status::not_serving()),
+            _ => Box::pin(self.call_common(service, request)),
+        }
+    }
+
+    /// Passes a call to a service that every server has.
+    async fn call_common(&self, service: Service, request: Request<Incoming>) -> Response<Body> {
+        let Ok(response) = match (service, &self.reflection) {
+            (Service::Health, _) => self.health.clone().call(request).await,
+            (Service::ReflectionV1, Some((v1, _))) => v1.clone().call(request).await,
+            (Service::ReflectionV1Alpha, Some((_, alpha))) => alpha.clone().call(request).await,
+            _ => Ok(Status::from(status::internal()).into_http()),
         };
         response
     }
+}
+
+impl Ready {
+    fn call(
+        &self,
+        service: Service,
+        max_request: usize,
+        caller: Caller,
+        mut request: Request<Incoming>,
+    ) -> Answer<'_> {
+        let api = &self.api;
+        match service {
+            Service::Register => {
+                return Box::pin(session::register(api, max_request, caller, request));
+            }
+            Service::Lookup => {
+                return Box::pin(session::lookup(api, max_request, caller, request));
+            }
+            Service::Check => {
+                let firewall = &self.firewall_api;
+                return Box::pin(firewall::check(firewall, max_request, caller, request));
+            }
+            _ => {}
+        }
+        request.extensions_mut().insert(caller);
+        let answered = |Ok(answer): Result<_, Infallible>| answer;
+        match service {
+            Service::Session => Box::pin(self.session.clone().call(request).map(answered)),
+            Service::Firewall => Box::pin(self.firewall.clone().call(request).map(answered)),
+            Service::Admin => Box::pin(self.admin.clone().call(request).map(answered)),
+            Service::Watch => Box::pin(watch::serve(api, request)),
+            Service::RegisterMany => Box::pin(session::register_many(api, max_request, request)),
+            Service::Register
+            | Service::Lookup
+            | Service::Check
+            | Service::Health
+            | Service::ReflectionV1
+            | Service::ReflectionV1Alpha => refuse(status::internal()),
+        }
+    }
+}
+
+fn refuse<'a>(refusal: Refusal) -> Answer<'a> {
+    Box::pin(std::future::ready(Status::from(refusal).into_http()))
 }
 
 /// Both versions: clients still ask for the older one.

@@ -110,13 +110,18 @@ impl SessionApi {
     }
 
     /// Waits for the writer; `name` is what the caller called the session.
-    async fn call<O>(&self, operation: O, caller: &Caller, name: &str) -> Result<O::Answer, Refusal>
+    fn call<'a, O>(
+        &'a self,
+        operation: O,
+        caller: &Caller,
+        name: &'a str,
+    ) -> impl Future<Output = Result<O::Answer, Refusal>> + use<'a, O>
     where
         O: Operation,
         O::Error: IntoRefusal,
     {
-        let answer = self.sessions.call(operation, caller.wait()).await;
-        answer.map_err(|error| error.into_refusal(name))
+        let answer = self.sessions.call(operation, caller.wait());
+        async move { answer.await.map_err(|error| error.into_refusal(name)) }
     }
 }
 

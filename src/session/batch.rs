@@ -47,15 +47,24 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// Has room for decisions about so many sessions.
-    pub fn with_room(sessions: usize) -> Self {
-        Self {
-            changes: Vec::with_capacity(sessions),
-            touched: HashMap::with_capacity(sessions),
-            ids: HashMap::with_capacity(sessions),
-            works: HashMap::with_capacity(sessions),
-            ..Self::default()
-        }
+    /// Makes room for decisions about so many sessions.
+    pub fn reserve(&mut self, sessions: usize) {
+        self.changes.reserve(sessions);
+        self.touched.reserve(sessions);
+        self.ids.reserve(sessions);
+        self.works.reserve(sessions);
+    }
+
+    /// Takes all decisions back, and keeps their room.
+    pub fn clear(&mut self) {
+        self.changes.clear();
+        self.touched.clear();
+        self.ids.clear();
+        self.works.clear();
+        self.requests.clear();
+        self.live = 0;
+        self.evict_from = Seq::default();
+        self.asked = firewall::Asked::default();
     }
 
     /// Whether nothing was decided.
@@ -63,9 +72,19 @@ impl Overlay {
         self.changes.is_empty()
     }
 
-    /// What is to be committed, and the named calls in it.
-    pub fn into_parts(self) -> (Vec<Change>, Vec<(Request, Led)>) {
-        (self.changes, self.requests.into_values().collect())
+    /// What is to be committed.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// The same, to keep.
+    pub fn into_changes(self) -> Vec<Change> {
+        self.changes
+    }
+
+    /// The named calls in it.
+    pub fn requests(&self) -> impl Iterator<Item = &(Request, Led)> {
+        self.requests.values()
     }
 }
 

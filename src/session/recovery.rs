@@ -166,7 +166,7 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
     };
     let same_boot = meta.boot_id.as_ref() == Some(&boot_id);
     let ended = end_the_gone(&mut batch, setup.policy, &loaded.bound, same_boot);
-    let (mut changes, _) = overlay.into_parts();
+    let mut changes = overlay.into_changes();
     let live = index_writer.index().counts().0;
     changes.insert(0, Change::Note(Arc::clone(&restart)));
     let incarnation = meta.incarnation + 1;

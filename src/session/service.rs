@@ -87,6 +87,12 @@ impl Wait {
     };
 }
 
+/// A change that the writer was asked for.
+struct Asked<'a, O: Operation> {
+    answer: oneshot::Receiver<Settled<O>>,
+    _counted: Option<Waiting<'a>>,
+}
+
 /// Counts a call while it waits.
 struct Waiting<'a>(&'a AtomicUsize);
 
@@ -202,15 +208,35 @@ impl Drop for TellOnDrop {
 }
 
 impl Sessions {
-    /// Has a change decided and committed, and waits for what became of it.
-    pub async fn call<O: Operation>(&self, operation: O, wait: Wait) -> Settled<O> {
-        let _counted = match wait.socket {
+    /// Has a change decided and committed, from now on; what is returned waits for
+    /// what became of it.
+    pub fn call<O: Operation>(
+        &self,
+        operation: O,
+        wait: Wait,
+    ) -> impl Future<Output = Settled<O>> + use<'_, O> {
+        let asked = self.ask(operation, wait);
+        async move {
+            let asked = asked?;
+            asked.answer.await.unwrap_or(Err(CallError::Stopping))
+        }
+    }
+
+    fn ask<O: Operation>(
+        &self,
+        operation: O,
+        wait: Wait,
+    ) -> Result<Asked<'_, O>, CallError<O::Error>> {
+        let counted = match wait.socket {
             Socket::Session => Some(self.admit_session()?),
             Socket::Operator | Socket::Daemon => None,
         };
         let (job, answer) = Pending::new(operation, wait.deadline);
         self.send(Message::Job(job)).map_err(Refusal::into_call)?;
-        answer.await.unwrap_or(Err(CallError::Stopping))
+        Ok(Asked {
+            answer,
+            _counted: counted,
+        })
     }
 
     fn admit_session<E>(&self) -> Result<Waiting<'_>, CallError<E>> {

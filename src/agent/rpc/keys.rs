@@ -31,15 +31,15 @@ const MAX_PAGE: usize = 1_000;
 const MAX_PAGE_BYTES: usize = 1024 * 1024;
 
 /// Serves `GetKey`.
-pub(super) async fn get(
+pub(super) fn get(
     api: &Api,
     max_request: usize,
+    presented: Presented,
     request: http::Request<Incoming>,
-) -> http::Response<Body> {
-    direct::unary(max_request, request, async |request, presented| {
+) -> impl Future<Output = http::Response<Body>> {
+    direct::unary(max_request, request, async move |request| {
         api.get(&request, presented).await
     })
-    .await
 }
 
 /// A channel that was opened just now.

@@ -20,15 +20,15 @@ use crate::{
 };
 
 /// Serves `CheckToolRequest`.
-pub(in crate::grpc) async fn serve(
+pub(in crate::grpc) fn serve(
     api: &FirewallApi,
     max_request: usize,
+    caller: Caller,
     request: Request<Incoming>,
-) -> Response<Body> {
-    direct::unary(max_request, request, async |request, caller| {
+) -> impl Future<Output = Response<Body>> {
+    direct::unary(max_request, request, async move |request| {
         api.check_one(request, &caller).await
     })
-    .await
 }
 
 impl FirewallApi {

@@ -19,15 +19,15 @@ use crate::{
 use super::SessionApi;
 
 /// Serves `LookupSession`.
-pub(in crate::grpc) async fn serve(
+pub(in crate::grpc) fn serve(
     api: &SessionApi,
     max_request: usize,
+    caller: Caller,
     request: Request<Incoming>,
-) -> Response<Body> {
-    direct::unary(max_request, request, async |request, caller| {
+) -> impl Future<Output = Response<Body>> {
+    direct::unary(max_request, request, async move |request| {
         api.lookup(request, &caller)
     })
-    .await
 }
 
 impl SessionApi {

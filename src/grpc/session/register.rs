@@ -37,15 +37,15 @@ const REGISTERED: u32 = 1;
 const ERROR: u32 = 2;
 
 /// Serves `RegisterSession`.
-pub(in crate::grpc) async fn serve(
+pub(in crate::grpc) fn serve(
     api: &SessionApi,
     max_request: usize,
+    caller: Caller,
     request: Request<Incoming>,
-) -> Response<Body> {
-    direct::unary(max_request, request, async |request, caller| {
-        api.register(request, &caller).await
+) -> impl Future<Output = Response<Body>> {
+    direct::unary(max_request, request, move |request| {
+        api.register(request, &caller)
     })
-    .await
 }
 
 /// Serves `RegisterSessions`, and encodes each session as it is shown: a thousand
@@ -82,15 +82,22 @@ impl UnaryService<pb::RegisterSessionsRequest> for RegistersMany {
 }
 
 impl SessionApi {
-    pub(super) async fn register(
-        &self,
+    /// Asks the writer at once; what is returned waits for its answer.
+    pub(super) fn register<'a>(
+        &'a self,
         request: pb::RegisterSessionRequest,
         caller: &Caller,
-    ) -> Result<pb::RegisterSessionResponse, Refusal> {
-        let register = request::register(request, &self.sessions, caller)?;
-        let name = register.id.clone();
-        let done = self.call(register, caller, name.as_str()).await?;
-        Ok(self.registration(&done))
+    ) -> impl Future<Output = Result<pb::RegisterSessionResponse, Refusal>> + use<'a> {
+        let asked = request::register(request, &self.sessions, caller).map(|register| {
+            let name = register.id.clone();
+            (name, self.sessions.call(register, caller.wait()))
+        });
+        async move {
+            let (name, answer) = asked?;
+            let done = answer.await;
+            let done = done.map_err(|error| error.into_refusal(name.as_str()))?;
+            Ok(self.registration(&done))
+        }
     }
 
     fn registered(&self, done: &Registered) -> pb::RegisterSessionResponse {

@@ -42,8 +42,7 @@ impl Writer {
             job.decide(&mut self.batch(&mut overlay, now));
             decided.push(job);
         }
-        let (changes, requests) = overlay.into_parts();
-        match self.append_parts(&changes, requests, now) {
+        match self.append(&overlay, now) {
             Ok(()) => {
                 self.refill_ballast();
                 settle(decided, Outcome::Committed);
@@ -54,7 +53,7 @@ impl Writer {
             }
             Err(refused) => {
                 self.numbers = numbers;
-                self.doom(changes);
+                self.doom(overlay.into_changes());
                 settle(decided, outcome_of(&refused));
             }
         }
@@ -135,7 +134,7 @@ impl Writer {
                 None => drop(batch.put(session, current.live, item.kind, &item.call)),
             }
         }
-        match self.append(overlay, now) {
+        match self.append(&overlay, now) {
             Ok(()) => Ok(()),
             Err(unknown @ AppendError::Unknown(_)) => Err(unknown),
             Err(_) => {

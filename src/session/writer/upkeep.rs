@@ -157,8 +157,7 @@ impl Writer {
                 }
             }
         }
-        let (changes, requests) = overlay.into_parts();
-        match self.append_parts(&changes, requests, now) {
+        match self.append(&overlay, now) {
             Ok(()) => Ok(()),
             Err(unknown @ AppendError::Unknown(_)) => Err(unknown),
             Err(refused) => {
@@ -172,7 +171,7 @@ impl Writer {
                 for seq in looked_at {
                     self.agenda.add(now.boot + LOOK_EVERY, seq);
                 }
-                self.doom(changes);
+                self.doom(overlay.into_changes());
                 Ok(())
             }
         }
@@ -214,7 +213,7 @@ impl Writer {
             self.batch(&mut overlay, now).purge(seq);
             purged += 1;
         }
-        match self.append(overlay, now) {
+        match self.append(&overlay, now) {
             Ok(()) => self.tally.write().early_purges += purged as u64,
             Err(unknown @ AppendError::Unknown(_)) => return Err(unknown),
             Err(refused) => {
@@ -242,7 +241,7 @@ impl Writer {
                 self.batch(&mut overlay, now).note(&view);
             }
         }
-        match self.append(overlay, now) {
+        match self.append(&overlay, now) {
             Ok(()) => Ok(()),
             Err(unknown @ AppendError::Unknown(_)) => Err(unknown),
             Err(_) => {

@@ -30,7 +30,7 @@ impl Writer {
                     batch.put_denial(&view, noted);
                 }
             }
-            match self.append(overlay, now) {
+            match self.append(&overlay, now) {
                 Ok(()) if !all => return Ok(()),
                 Ok(()) => {}
                 Err(unknown @ AppendError::Unknown(_)) => return Err(unknown),
@@ -76,7 +76,7 @@ impl Writer {
                 batch.drop_manifest(manifest.hash());
             }
         }
-        match self.append(overlay, now) {
+        match self.append(&overlay, now) {
             Ok(()) => Ok(()),
             Err(unknown @ AppendError::Unknown(_)) => Err(unknown),
             Err(refused) => {
