@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use episoded::client::keycache::KeyCache;
+use rustix::process::Signal;
 
 use super::agent::{Agent, KEYCACHED, Place, Process};
 use super::places::{inode, is_there};
@@ -127,6 +128,8 @@ fn what_is_meant_for_another_process_is_closed() {
 fn an_activated_one_beside_another_says_so() {
     let agent = Agent::start();
     let place = agent.place();
+    // Else it ends once it sees that its socket is another.
+    agent.signal(Signal::STOP);
     std::fs::remove_file(place.socket()).expect("as the supervisor does");
     let listener = UnixListener::bind(place.socket()).expect("a socket is bound");
     let mut second = handed(place, &listener);
