@@ -156,6 +156,8 @@ pub struct Meta {
     pub revision: Revision,
     /// The last registration.
     pub seq: Seq,
+    /// About how many sessions there are.
+    pub sessions: usize,
     /// Events up to this revision are no longer kept.
     pub compacted: Revision,
     /// The latest time the registry has seen.
@@ -274,8 +276,9 @@ pub trait Store: Send {
     /// Ends a copy, complete or not.
     fn backup_end(&mut self);
 
-    /// Writes what can be written ahead of time, between calls.
-    fn idle(&mut self);
+    /// Writes what can be written ahead of time, between calls. Whether that took as
+    /// long as a large commit.
+    fn idle(&mut self) -> bool;
 
     /// Writes all that can be written ahead of time, for a fast start.
     fn rest(&mut self);

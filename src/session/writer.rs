@@ -228,11 +228,15 @@ impl Writer {
             next = if over { None } else { messages.try_recv().ok() };
         }
         self.work(jobs)?;
-        while let Some(large) = self.large.pop_front() {
-            self.commit(vec![large])?;
-            if flow == Flow::Continue {
-                break;
+        // One thing that takes long a turn: small calls wait for no more than that.
+        if flow == Flow::Stop {
+            while let Some(large) = self.large.pop_front() {
+                self.commit(vec![large])?;
             }
+        } else if !self.store.idle()
+            && let Some(large) = self.large.pop_front()
+        {
+            self.commit(vec![large])?;
         }
         self.upkeep()?;
         Ok(flow)

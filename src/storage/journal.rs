@@ -359,10 +359,12 @@ impl Store for Journal {
         self.copy = None;
     }
 
-    fn idle(&mut self) {
-        if self.since_checkpoint >= CHECKPOINT_BYTES {
+    fn idle(&mut self) -> bool {
+        let is_due = self.since_checkpoint >= CHECKPOINT_BYTES;
+        if is_due {
             self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)");
         }
+        is_due
     }
 
     fn rest(&mut self) {

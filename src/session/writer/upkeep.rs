@@ -110,7 +110,6 @@ impl Writer {
         if self.upkeep.compacting {
             self.upkeep.compacting = self.compact(now)?;
         }
-        self.store.idle();
         Ok(())
     }
 

@@ -107,6 +107,7 @@ pub enum Fault {
 struct Faulty {
     journal: Journal,
     faults: Arc<Mutex<VecDeque<Fault>>>,
+    pauses: Arc<Mutex<VecDeque<bool>>>,
     passing: Arc<Mutex<Duration>>,
     clock: Arc<HandClock>,
     held: mpsc::Sender<()>,
@@ -122,12 +123,16 @@ impl Faulty {
             Some(Fault::Failed) => Err(AppendError::Failed(cause())),
             Some(Fault::Unknown) => Err(AppendError::Unknown(cause())),
             Some(Fault::Held) => {
-                self.held.send(()).expect("the test waits");
-                self.let_go.recv().expect("the test lets it go");
+                self.hold();
                 Ok(())
             }
             None => Ok(()),
         }
+    }
+
+    fn hold(&self) {
+        self.held.send(()).expect("the test waits");
+        self.let_go.recv().expect("the test lets it go");
     }
 }
 
@@ -216,8 +221,16 @@ impl Store for Faulty {
         self.journal.rest();
     }
 
-    fn idle(&mut self) {
-        self.journal.idle();
+    fn idle(&mut self) -> bool {
+        let takes_long = self.pauses.lock().pop_front();
+        match takes_long {
+            Some(true) => {
+                self.hold();
+                true
+            }
+            Some(false) => false,
+            None => self.journal.idle(),
+        }
     }
 }
 
@@ -228,6 +241,7 @@ pub struct Registry {
     dirs: Dirs,
     limits: Limits,
     faults: Arc<Mutex<VecDeque<Fault>>>,
+    pauses: Arc<Mutex<VecDeque<bool>>>,
     passing: Arc<Mutex<Duration>>,
     held: mpsc::Receiver<()>,
     let_go: mpsc::Sender<()>,
@@ -244,12 +258,14 @@ impl Registry {
             read_or_make_key(&dirs.state().join("registry.key")).expect("the key is made");
         let journal = Journal::open(&Files::in_dir(&dirs.state()), &key).expect("it opens");
         let faults = Arc::default();
+        let pauses = Arc::default();
         let passing = Arc::default();
         let (tell_held, held) = mpsc::channel();
         let (let_go, wait) = mpsc::channel();
         let store = Faulty {
             journal,
             faults: Arc::clone(&faults),
+            pauses: Arc::clone(&pauses),
             passing: Arc::clone(&passing),
             clock: Arc::clone(&clock),
             held: tell_held,
@@ -271,6 +287,7 @@ impl Registry {
             dirs,
             limits,
             faults,
+            pauses,
             passing,
             held,
             let_go,
@@ -337,12 +354,18 @@ impl Registry {
         self.faults.lock().extend(faults);
     }
 
-    /// Waits until an append is held.
+    /// What the store does in the next pauses between calls: something that takes
+    /// until the test lets it go, or nothing.
+    pub fn pause(&self, takes_long: &[bool]) {
+        self.pauses.lock().extend(takes_long);
+    }
+
+    /// Waits until an append is held, or a pause.
     pub fn until_held(&self) {
         self.held.recv().expect("the writer is there");
     }
 
-    /// Lets the append go on that is held.
+    /// Lets it go on.
     pub fn let_go(&self) {
         self.let_go.send(()).expect("the writer is there");
     }

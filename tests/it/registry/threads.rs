@@ -4,13 +4,18 @@ use std::collections::BTreeSet;
 
 use episoded::session::filter::Filter;
 use episoded::session::limits::Limits;
+use episoded::session::operation::register::RegisterMany;
 use episoded::session::service::{Sessions, Wait};
 use episoded::session::state::Seq;
 
-use super::equipment::{Registry, registration, termination, work_id};
+use super::equipment::{Fault, Registry, registration, termination, work_id};
+use crate::harness::within;
 
 const THREADS: usize = 16;
 const EACH: usize = 60;
+
+/// Sessions of a call that the writer does not put together with others.
+const LARGE: usize = 65;
 
 fn shared_between_threads<T: Send + Sync + 'static>() {}
 
@@ -110,4 +115,33 @@ fn check(registry: &Registry, known: &[(String, bool)]) {
             .max();
         assert_eq!(Some(newest.seq), expected, "the newest live one");
     }
+}
+
+#[tokio::test]
+async fn a_small_call_waits_for_one_thing_that_takes_long() {
+    let registry = Registry::new(Limits::default());
+    let ask = |id: &str| {
+        let operation = registration(&registry.sessions, id, "work");
+        registry.sessions.call(operation, Wait::PATIENT)
+    };
+    registry.fail(&[Fault::Held]);
+    let first = ask("first");
+    registry.until_held();
+    registry.pause(&[false, true]);
+    let many = (0..LARGE).map(|n| registration(&registry.sessions, &format!("m-{n}"), "work"));
+    let large = RegisterMany(many.collect());
+    let large = registry.sessions.call(large, Wait::PATIENT);
+    registry.let_go();
+    registry.until_held();
+    let small = ask("small");
+    registry.let_go();
+    let answers = async {
+        first.await.expect("it registers");
+        let many = large.await.expect("they are decided");
+        assert_eq!(many.len(), LARGE);
+        small.await.expect("it registers");
+    };
+    within(answers).await;
+    let seq = |id| registry.get(id).expect("it is there").session.seq;
+    assert!(seq("first") < seq("small") && seq("small") < seq("m-0"));
 }
