@@ -125,6 +125,7 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
     let meta = store.meta()?;
     let (index, mut index_writer) = Index::new(SLOTS);
     index_writer.set_heard_since(now.awake);
+    index_writer.reserve(meta.sessions);
     let mut interner = Interner::default();
     let firewalls = recall_firewalls(&mut *store, &mut interner, now)?;
     let seen = Seen {

@@ -68,7 +68,7 @@ pub(super) fn set_alive(connection: &Connection, now: Now) -> rusqlite::Result<(
 /// The newest revision. A row that is no longer kept is a compacted one.
 pub(super) fn newest_revision(connection: &Connection) -> rusqlite::Result<u64> {
     let newest = "SELECT max(revision) FROM event";
-    Ok(largest(connection, newest)?.max(number(connection, COMPACTED)?))
+    Ok(outermost(connection, newest)?.max(number(connection, COMPACTED)?))
 }
 
 /// Notes the number of a session that is about to be deleted, if it is the newest:
@@ -81,12 +81,32 @@ pub(super) fn keep_seq(connection: &Connection, seq: Seq) -> rusqlite::Result<()
 }
 
 fn newest_seq(connection: &Connection) -> rusqlite::Result<u64> {
-    let newest = largest(connection, "SELECT max(seq) FROM session")?;
+    let newest = outermost(connection, "SELECT max(seq) FROM session")?;
     Ok(newest.max(number(connection, LAST_SEQ)?))
 }
 
-/// A maximum; 0 of an empty table.
-fn largest(connection: &Connection, sql: &str) -> rusqlite::Result<u64> {
+/// About how many sessions there are. To count them all takes as long as to read
+/// them: so as many as lie in the middle of each part stand for those around.
+fn about_how_many(connection: &Connection) -> rusqlite::Result<usize> {
+    const PARTS: u64 = 32;
+    const WIDTH: u64 = 32;
+    let first = outermost(connection, "SELECT min(seq) FROM session")?;
+    let last = outermost(connection, "SELECT max(seq) FROM session")?;
+    let span = last.saturating_sub(first).saturating_add(1);
+    let part = span.div_ceil(PARTS).max(WIDTH);
+    let sql = "SELECT count(*) FROM session WHERE seq >= ?1 AND seq < ?1 + ?2";
+    let mut count = connection.prepare_cached(sql)?;
+    let mut sessions = 0;
+    for begin in (0..span).step_by(part as usize) {
+        let middle = first.saturating_add(begin + (part - WIDTH) / 2);
+        let found: i64 = count.query_row([middle as i64, WIDTH as i64], |row| row.get(0))?;
+        sessions += (found as u64).saturating_mul(part) / WIDTH;
+    }
+    Ok(sessions as usize)
+}
+
+/// The number at an end of a table; 0 of an empty one.
+fn outermost(connection: &Connection, sql: &str) -> rusqlite::Result<u64> {
     let found: Option<i64> = connection
         .prepare_cached(sql)?
         .query_row([], |row| row.get(0))?;
@@ -107,6 +127,7 @@ pub(super) fn read(connection: &Connection, schema: u32) -> rusqlite::Result<Met
         boot_id: boot_id.map(|id| BootId::new(&id)),
         revision: Revision(newest_revision(connection)?),
         seq: Seq(newest_seq(connection)?),
+        sessions: about_how_many(connection)?,
         compacted: Revision(number(connection, COMPACTED)?),
         alive: Now {
             boot: number(connection, ALIVE_BOOT)?,

@@ -42,6 +42,16 @@ impl Table {
         Self { shards }
     }
 
+    /// Makes room for so many slots: tables that grow step by step move what they
+    /// hold at each.
+    pub(super) fn reserve(&self, slots: usize) {
+        for shard in &self.shards {
+            shard
+                .write()
+                .reserve(slots.div_ceil(SHARDS), |entry| entry.hash());
+        }
+    }
+
     fn shard(&self, hash: u64) -> &RwLock<HashTable<Entry>> {
         &self.shards[(hash >> 32) as usize % SHARDS]
     }

@@ -54,6 +54,20 @@ impl IndexWriter {
         self.index.slots.capacity() - self.next as usize + self.free.len()
     }
 
+    /// Makes room for so many sessions in the tables of what each has for itself.
+    /// Leases are often shared by many: their table grows with them.
+    pub fn reserve(&mut self, sessions: usize) {
+        let (index, sessions) = (&*self.index, sessions.min(self.room()));
+        for table in [
+            &index.ids,
+            &index.handles,
+            &index.works.table,
+            &index.episodes.table,
+        ] {
+            table.reserve(sessions);
+        }
+    }
+
     /// Adds a session that was just registered, or one read from the journal.
     pub fn insert(&mut self, session: &Arc<Session>, live: Live) {
         let slot = self.free.pop().unwrap_or_else(|| {

@@ -195,6 +195,27 @@ fn the_number_of_the_newest_session_is_not_used_again_when_it_goes_first() {
     assert_eq!(home.open().meta().unwrap().seq, Seq(11));
 }
 
+#[test]
+fn how_many_sessions_there_are_is_estimated() {
+    let home = Home::new();
+    let mut journal = ten(&home);
+    assert_eq!(journal.meta().unwrap().sessions, 10, "few are counted");
+    let many: Vec<_> = (11..=20_000).map(|seq| created(seq, 0, None)).collect();
+    journal.append(&many, NOW).unwrap();
+    assert_eq!(journal.meta().unwrap().sessions, 20_000);
+    let odd = (1..10_000).filter(|seq| seq % 2 == 1);
+    journal.append(&purge(odd), NOW).unwrap();
+    let left = journal.meta().unwrap().sessions;
+    assert!((14_500..15_500).contains(&left), "{left} of 15,000");
+    // A few from long ago say nothing of those since.
+    journal
+        .append(&purge((100..19_990).collect::<Vec<_>>()), NOW)
+        .unwrap();
+    assert_eq!(journal.meta().unwrap().sessions, 0);
+    journal.append(&purge(1..=20_000), NOW).unwrap();
+    assert_eq!(journal.meta().unwrap().sessions, 0);
+}
+
 /// Without the index a start would read the last events, named or not.
 #[test]
 fn named_calls_are_found_without_reading_the_others() {
