@@ -1,8 +1,8 @@
 //! The connections that are open, and who has to go when there are too many.
 //!
 //! Whoever has most of them loses the oldest, and of several who have as many the one
-//! whose oldest is older: so nobody, however many connections
-//! they open, keeps another from locking all keys.
+//! whose oldest is older: so nobody, however many connections they open, keeps another
+//! from locking all keys.
 
 use std::collections::{HashMap, VecDeque};
 

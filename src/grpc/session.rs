@@ -109,7 +109,8 @@ impl SessionApi {
         self.shower().session(view)
     }
 
-    /// Waits for the writer; `name` is what the caller called the session.
+    /// Asks the writer at once; what is returned waits for its answer. `name` is what
+    /// the caller called the session.
     fn call<'a, O>(
         &'a self,
         operation: O,

@@ -57,14 +57,24 @@ impl Overlay {
 
     /// Takes all decisions back, and keeps their room.
     pub fn clear(&mut self) {
-        self.changes.clear();
-        self.touched.clear();
-        self.ids.clear();
-        self.works.clear();
-        self.requests.clear();
-        self.live = 0;
-        self.evict_from = Seq::default();
-        self.asked = firewall::Asked::default();
+        let Self {
+            changes,
+            touched,
+            ids,
+            works,
+            requests,
+            live,
+            evict_from,
+            asked,
+        } = self;
+        changes.clear();
+        touched.clear();
+        ids.clear();
+        works.clear();
+        requests.clear();
+        *live = 0;
+        *evict_from = Seq::default();
+        *asked = firewall::Asked::default();
     }
 
     /// Whether nothing was decided.

@@ -155,6 +155,17 @@ fn what_a_batch_has_evicted_is_not_looked_at_again() {
 }
 
 #[test]
+fn nothing_of_a_batch_is_left_for_the_next() {
+    let mut around = Around::new(10);
+    let mut overlay = Overlay::default();
+    evict(&mut around.batch(&mut overlay), 3).unwrap();
+    let fresh = format!("{:?}", Overlay::default());
+    assert_ne!(format!("{overlay:?}"), fresh, "something was decided");
+    overlay.clear();
+    assert_eq!(format!("{overlay:?}"), fresh);
+}
+
+#[test]
 fn too_few_live_sessions_are_none() {
     let mut around = Around::new(5);
     let mut overlay = Overlay::default();

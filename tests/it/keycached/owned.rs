@@ -593,20 +593,24 @@ impl Relay {
     }
 }
 
-#[tokio::test]
-async fn a_key_is_refused_while_nobody_can_tell_that_its_session_ends() {
-    let daemon = Daemon::start().await;
+/// An agent that reaches operator.sock through a relay.
+fn relayed(daemon: &Daemon) -> (Agent, Relay) {
     let place = Place::new();
     let near = place.root().join("near");
     std::fs::create_dir(&near).unwrap();
-    let mut relay = Relay::new(&near, daemon.operator_socket());
+    let relay = Relay::new(&near, daemon.operator_socket());
     let sessions = daemon.session_socket();
     let sessions = sessions.parent().expect("it lies somewhere");
-    let agent = Agent::at(
-        place
-            .with("EPISODED_RUNTIME_DIR", near.into())
-            .with("EPISODED_SESSION_DIR", sessions.into()),
-    );
+    let place = place
+        .with("EPISODED_RUNTIME_DIR", near.into())
+        .with("EPISODED_SESSION_DIR", sessions.into());
+    (Agent::at(place), relay)
+}
+
+#[tokio::test]
+async fn a_key_is_refused_while_nobody_can_tell_that_its_session_ends() {
+    let daemon = Daemon::start().await;
+    let (agent, mut relay) = relayed(&daemon);
     let (one, two) = (
         Episode::new(&daemon, "w").await,
         Episode::new(&daemon, "v").await,
@@ -677,17 +681,7 @@ async fn a_later_session_of_the_same_registry_does_not_inherit_by_its_name() {
         .args(["--terminated-ttl", "1s"])
         .start()
         .await;
-    let place = Place::new();
-    let near = place.root().join("near");
-    std::fs::create_dir(&near).unwrap();
-    let mut relay = Relay::new(&near, daemon.operator_socket());
-    let sessions = daemon.session_socket();
-    let sessions = sessions.parent().expect("it lies somewhere");
-    let agent = Agent::at(
-        place
-            .with("EPISODED_RUNTIME_DIR", near.into())
-            .with("EPISODED_SESSION_DIR", sessions.into()),
-    );
+    let (agent, mut relay) = relayed(&daemon);
     let first = Episode::named(&daemon).await;
     let human = cache(&agent).await;
     human.grant("id", b"key", first.owner()).await.unwrap();
