@@ -55,6 +55,11 @@ impl Overlay {
         self.works.reserve(sessions);
     }
 
+    /// Decisions that there is room for.
+    pub fn room(&self) -> usize {
+        self.changes.capacity().max(self.touched.capacity())
+    }
+
     /// Takes all decisions back, and keeps their room.
     pub fn clear(&mut self) {
         let Self {

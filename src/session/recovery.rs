@@ -125,7 +125,11 @@ pub fn recover(mut store: Box<dyn Store>, setup: Setup) -> Result<Recovered, Rec
     let meta = store.meta()?;
     let (index, mut index_writer) = Index::new(SLOTS);
     index_writer.set_heard_since(now.awake);
-    index_writer.reserve(meta.sessions);
+    let most = {
+        let limits = setup.limits.read();
+        limits.max_sessions.saturating_add(limits.max_terminated)
+    };
+    index_writer.reserve(meta.sessions.min(most));
     let mut interner = Interner::default();
     let firewalls = recall_firewalls(&mut *store, &mut interner, now)?;
     let seen = Seen {

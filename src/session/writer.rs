@@ -43,10 +43,14 @@ use crate::{
     },
 };
 
-/// Sessions that the small calls of one commit are about, at most. A commit takes
+/// A commit takes no more small calls once they are about so many sessions. It takes
 /// some 180 us, and 6 us more for each: with more of them there is little to gain,
 /// and while all callers wait for one commit the processors have nothing to do.
 const MAX_BATCH: usize = 64;
+
+/// Decisions whose room is kept for the next commit at most: to clear more takes each
+/// small commit longer than to make room for itself.
+const KEPT_ROOM: usize = 2 * 1024;
 
 /// A call about more sessions than this waits for the small ones, and has a commit
 /// of its own.
@@ -228,7 +232,8 @@ impl Writer {
             next = if over { None } else { messages.try_recv().ok() };
         }
         self.work(jobs)?;
-        // One thing that takes long a turn: small calls wait for no more than that.
+        // A checkpoint or a large registration, not both: small calls have their turn
+        // in between.
         if flow == Flow::Stop {
             while let Some(large) = self.large.pop_front() {
                 self.commit(vec![large])?;
@@ -304,8 +309,10 @@ impl Writer {
                 self.revoke(revoking)?;
             }
         }
-        overlay.clear();
-        self.overlay = overlay;
+        if overlay.room() <= KEPT_ROOM {
+            overlay.clear();
+            self.overlay = overlay;
+        }
         Ok(())
     }
 
