@@ -13,7 +13,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use hyper::body::Incoming;
 use tokio::{net::UnixStream, sync::mpsc, time::timeout};
-use tonic::{Status, body::Body};
+use tonic::body::Body;
 use tonic_health::{
     ServingStatus,
     pb::health_server::HealthServer,
@@ -32,7 +32,7 @@ use crate::{
     },
     grpc::{
         answer::AnswerBody,
-        dispatch::{bearer, discard, give_reason, unknown_method},
+        dispatch::{bearer, discard, give_reason},
         status::{self, Refusal, handle_not_accepted},
     },
     proto::{
@@ -127,7 +127,7 @@ impl Door {
             let (door, channels) = (Arc::clone(&self), Arc::clone(&channels));
             async move {
                 let answered = timeout(CALL_TIMEOUT, door.call(pid, channels, request)).await;
-                let response = answered.unwrap_or_else(|_| refuse(status::late()));
+                let response = answered.unwrap_or_else(|_| status::late().into_http());
                 give_reason(response).map(AnswerBody::from)
             }
         };
@@ -156,7 +156,7 @@ impl Door {
                     Ok(presented) => presented,
                     Err(refusal) => {
                         discard(request.into_body()).await;
-                        return refuse(refusal);
+                        return refusal.into_http();
                     }
                 };
                 let begun = Begun(*self.keeper.wipes().borrow());
@@ -181,15 +181,15 @@ impl Door {
             "grpc.health.v1.Health" => self.health.clone().call(request).await,
             "grpc.reflection.v1.ServerReflection" => match reflection().build_v1() {
                 Ok(mut reflection) => reflection.call(request).await,
-                Err(_) => Ok(refuse(status::internal())),
+                Err(_) => Ok(status::internal().into_http()),
             },
             "grpc.reflection.v1alpha.ServerReflection" => match reflection().build_v1alpha() {
                 Ok(mut reflection) => reflection.call(request).await,
-                Err(_) => Ok(refuse(status::internal())),
+                Err(_) => Ok(status::internal().into_http()),
             },
             _ => {
                 discard(request.into_body()).await;
-                Ok(refuse(unknown_method()))
+                Ok(status::unknown_method().into_http())
             }
         };
         response
@@ -215,8 +215,4 @@ fn reflection() -> Builder<'static> {
 fn not_of_episodes() -> Refusal {
     let message = "a call with a handle may take its session's keys, and nothing else";
     Refusal::new(Reason::OperatorOnly, message)
-}
-
-fn refuse(refusal: Refusal) -> Response<Body> {
-    Status::from(refusal).into_http()
 }

@@ -45,7 +45,7 @@ where
     async move {
         match answer(max_request, is_plain, body, handle).await {
             Ok(data) => respond(data),
-            Err(refusal) => Status::from(refusal).into_http(),
+            Err(refusal) => refusal.into_http(),
         }
     }
 }

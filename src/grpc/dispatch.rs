@@ -31,13 +31,13 @@ use crate::{
 use super::{
     answer::{self, AnswerBody},
     caller::{Caller, Own},
-    policy::{self, Method, OnSession},
-    services::Services,
+    policy::{self, Common, Method, OnSession, Ours, Service},
+    services::{Ready, Services},
     status::{self, Refusal, handle_not_accepted},
 };
 
-/// Calls in progress at once; more are refused. A call in progress holds a few
-/// kilobytes.
+/// Calls in progress at once, whatever they are about; more are refused. A call is
+/// in progress until its answer begins, and holds a few kilobytes until then.
 const MAX_IN_PROGRESS: usize = 16 * 1024;
 
 /// Bytes of a refused call's message that are waited for: what a client may send
@@ -69,12 +69,16 @@ impl Drop for InProgress<'_> {
 }
 
 /// A call that may go on.
-struct Admitted<'a> {
-    method: &'static Method,
-    /// None for health and reflection.
-    caller: Option<Caller>,
-    timeout: Option<Duration>,
-    _counted: InProgress<'a>,
+enum Admitted<'a> {
+    /// To one of our services, from a known caller.
+    Ours {
+        service: Ours,
+        ready: &'a Ready,
+        caller: Caller,
+        timeout: Option<Duration>,
+    },
+    /// To a service that every server has, from anybody.
+    Common(Common),
 }
 
 impl Dispatcher {
@@ -109,29 +113,34 @@ impl Dispatcher {
     ) -> impl Future<Output = Response<AnswerBody>> + Send + use<> {
         let (dispatcher, peer) = (Arc::clone(self), Arc::clone(peer));
         async move {
-            if dispatcher.services.sessions().is_none() {
-                Box::pin(dispatcher.wait_for_recovery(request.uri().path())).await;
-            }
-            let Admitted {
-                method,
-                caller,
-                timeout,
-                _counted,
-            } = match dispatcher.admit(&peer, &request) {
-                Ok(admitted) => admitted,
-                Err(refusal) => {
-                    Box::pin(discard(request.into_body())).await;
-                    return refuse(refusal).map(AnswerBody::from);
-                }
+            let Some(_counted) = dispatcher.count() else {
+                return Box::pin(turn_away(request, status::busy())).await;
             };
-            let answer = dispatcher.services.call(method.service, caller, request);
+            let Some(method) = policy::find(request.uri().path()) else {
+                return Box::pin(turn_away(request, status::unknown_method())).await;
+            };
+            if dispatcher.services.ready().is_none() {
+                Box::pin(dispatcher.wait_for_recovery(method)).await;
+            }
+            let (answer, timeout) = match dispatcher.admit(method, &peer, request.headers()) {
+                Ok(Admitted::Ours {
+                    service,
+                    ready,
+                    caller,
+                    timeout,
+                }) => (ready.call(service, caller, request), timeout),
+                Ok(Admitted::Common(service)) => {
+                    (dispatcher.services.call_common(service, request), None)
+                }
+                Err(refusal) => return Box::pin(turn_away(request, refusal)).await,
+            };
             let answered = match timeout {
                 Some(timeout) => tokio::time::timeout(timeout, answer).await,
                 None => Ok(answer.await),
             };
             let response = match answered {
                 Ok(response) => give_reason(response),
-                Err(_) => refuse(status::late()),
+                Err(_) => status::late().into_http(),
             };
             let code = response.headers().get("grpc-status");
             let (uid, pid) = (peer.uid, peer.pid);
@@ -140,11 +149,17 @@ impl Dispatcher {
         }
     }
 
+    /// Counts one more call, unless there are as many as may be.
+    fn count(&self) -> Option<InProgress<'_>> {
+        let before = self.in_progress.fetch_add(1, Ordering::Relaxed);
+        let counted = InProgress(&self.in_progress);
+        (before < MAX_IN_PROGRESS).then_some(counted)
+    }
+
     /// A call that comes while the registry is recovered waits for it: under socket
     /// activation the first call is what starts the daemon.
-    async fn wait_for_recovery(&self, path: &str) {
-        let needs_it = |method: &Method| method.service.is_ours();
-        if policy::find(path).is_some_and(needs_it) && !self.draining.load(Ordering::Relaxed) {
+    async fn wait_for_recovery(&self, method: &Method) {
+        if matches!(method.service, Service::Ours(_)) && !self.draining.load(Ordering::Relaxed) {
             let recovered = self.services.recovered();
             let _ = tokio::time::timeout(self.call_timeout, recovered).await;
         }
@@ -152,30 +167,22 @@ impl Dispatcher {
 
     fn admit(
         &self,
+        method: &Method,
         peer: &Arc<Peer>,
-        request: &Request<Incoming>,
+        headers: &HeaderMap,
     ) -> Result<Admitted<'_>, Refusal> {
-        let method = policy::find(request.uri().path()).ok_or_else(unknown_method)?;
         self.check_socket(method)?;
-        let before = self.in_progress.fetch_add(1, Ordering::Relaxed);
-        let counted = InProgress(&self.in_progress);
-        if before >= MAX_IN_PROGRESS {
-            return Err(status::busy());
-        }
-        if !method.service.is_ours() {
-            return Ok(Admitted {
-                method,
-                caller: None,
-                timeout: None,
-                _counted: counted,
-            });
-        }
-        let sessions = self.services.sessions().ok_or_else(status::not_serving)?;
+        let service = match method.service {
+            Service::Ours(service) => service,
+            Service::Common(service) => return Ok(Admitted::Common(service)),
+        };
+        let ready = self.services.ready().ok_or_else(status::not_serving)?;
         if self.draining.load(Ordering::Relaxed) {
             return Err(status::not_serving());
         }
-        let own = self.identify(method, sessions, request.headers())?;
-        let timeout = self.timeout(method, request.headers());
+        let sessions = ready.sessions();
+        let own = self.identify(method, sessions, headers)?;
+        let timeout = self.timeout(method, headers);
         let deadline = timeout.map(|timeout| {
             let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX / 2);
             sessions.now().awake + millis
@@ -185,11 +192,11 @@ impl Dispatcher {
             own,
             deadline,
         };
-        Ok(Admitted {
-            method,
-            caller: Some(caller),
+        Ok(Admitted::Ours {
+            service,
+            ready,
+            caller,
             timeout,
-            _counted: counted,
         })
     }
 
@@ -205,7 +212,7 @@ impl Dispatcher {
         if served {
             Ok(())
         } else {
-            Err(unknown_method())
+            Err(status::unknown_method())
         }
     }
 
@@ -247,6 +254,12 @@ impl Dispatcher {
             .and_then(|value| grpc_timeout(value.as_bytes()));
         Some(asked.map_or(self.call_timeout, |asked| asked.min(self.call_timeout)))
     }
+}
+
+/// Answers a call that does not go on.
+async fn turn_away(request: Request<Incoming>, refusal: Refusal) -> Response<AnswerBody> {
+    discard(request.into_body()).await;
+    refusal.into_http().map(AnswerBody::from)
 }
 
 /// Reads what a refused call still sends. A stream that is answered before it
@@ -298,19 +311,10 @@ fn grpc_timeout(value: &[u8]) -> Option<Duration> {
     })
 }
 
-/// No row, no method.
-pub(crate) fn unknown_method() -> Refusal {
-    Refusal::new(Reason::MethodUnknown, "no such method on this socket")
-}
-
-fn refuse(refusal: Refusal) -> Response<Body> {
-    Status::from(refusal).into_http()
-}
-
 /// Errors that tonic made itself come without a reason: they get theirs.
 pub(crate) fn give_reason(response: Response<Body>) -> Response<Body> {
     match answer::bare(response.headers()) {
-        Some(bare) => refuse(reason_for(&bare)),
+        Some(bare) => reason_for(&bare).into_http(),
         None => response,
     }
 }
@@ -343,7 +347,7 @@ pub(super) fn reason_for(bare: &Status) -> Refusal {
             Refusal::new(Reason::MalformedMessage, message)
         }
         Code::NotFound => Refusal::new(Reason::MethodUnknown, "no such service"),
-        Code::Unimplemented => unknown_method(),
+        Code::Unimplemented => status::unknown_method(),
         Code::Cancelled => cancelled(),
         Code::DeadlineExceeded => status::late(),
         code => {

@@ -1,9 +1,19 @@
 //! Who may call what: one row for every method. A method without a row is
 //! refused.
 
-/// The services, by who implements them.
+/// Who implements a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
+    /// It is about the registry, and so waits for its recovery and knows its
+    /// callers.
+    Ours(Ours),
+    /// Every server has it.
+    Common(Common),
+}
+
+/// episoded's own services, and the methods of them that have a way of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ours {
     /// `episoded.session.v1.SessionService`.
     Session,
     /// `WatchSessions` of the same service.
@@ -20,6 +30,11 @@ pub enum Service {
     Check,
     /// `episoded.admin.v1.AdminService`.
     Admin,
+}
+
+/// The services of gRPC itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Common {
     /// `grpc.health.v1.Health`.
     Health,
     /// `grpc.reflection.v1.ServerReflection`.
@@ -56,20 +71,27 @@ pub struct Method {
     pub repeats_rotation: bool,
 }
 
-const fn method(path: &'static str, service: Service, on_session: OnSession) -> Method {
+const fn method(path: &'static str, service: Ours, on_session: OnSession) -> Method {
     Method {
         path,
-        service,
+        service: Service::Ours(service),
         on_session,
         unary: true,
         repeats_rotation: false,
     }
 }
 
-const fn stream(path: &'static str, service: Service, on_session: OnSession) -> Method {
+const fn stream(path: &'static str, service: Ours, on_session: OnSession) -> Method {
+    Method {
+        unary: false,
+        ..method(path, service, on_session)
+    }
+}
+
+const fn common(path: &'static str, service: Common, on_session: OnSession) -> Method {
     Method {
         path,
-        service,
+        service: Service::Common(service),
         on_session,
         unary: false,
         repeats_rotation: false,
@@ -94,11 +116,9 @@ macro_rules! admin {
     };
 }
 
+use Common::{Health, ReflectionV1, ReflectionV1Alpha};
 use OnSession::{IfConfigured, Open, Refused, WithHandle};
-use Service::{
-    Admin, Check, Firewall, Health, Lookup, ReflectionV1, ReflectionV1Alpha, Register,
-    RegisterMany, Session, Watch,
-};
+use Ours::{Admin, Check, Firewall, Lookup, Register, RegisterMany, Session, Watch};
 
 /// Every method that is served.
 pub const METHODS: &[Method] = &[
@@ -135,38 +155,20 @@ pub const METHODS: &[Method] = &[
     method(admin!("GetServerInfo"), Admin, Refused),
     stream(admin!("Backup"), Admin, Refused),
     method(admin!("Shutdown"), Admin, Refused),
-    method("/grpc.health.v1.Health/Check", Health, Open),
-    method("/grpc.health.v1.Health/List", Health, Open),
-    stream("/grpc.health.v1.Health/Watch", Health, Open),
-    stream(
+    common("/grpc.health.v1.Health/Check", Health, Open),
+    common("/grpc.health.v1.Health/List", Health, Open),
+    common("/grpc.health.v1.Health/Watch", Health, Open),
+    common(
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         ReflectionV1,
         IfConfigured,
     ),
-    stream(
+    common(
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
         ReflectionV1Alpha,
         IfConfigured,
     ),
 ];
-
-impl Service {
-    /// Whether it is about the registry, and so waits for its recovery and knows
-    /// its callers.
-    pub fn is_ours(self) -> bool {
-        match self {
-            Self::Session
-            | Self::Watch
-            | Self::Register
-            | Self::RegisterMany
-            | Self::Lookup
-            | Self::Firewall
-            | Self::Check
-            | Self::Admin => true,
-            Self::Health | Self::ReflectionV1 | Self::ReflectionV1Alpha => false,
-        }
-    }
-}
 
 /// The row of a path.
 pub fn find(path: &str) -> Option<&'static Method> {

@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::SetOnce;
-use tonic::{Status, body::Body};
+use tonic::body::Body;
 use tonic_health::{
     ServingStatus,
     pb::health_server::HealthServer,
@@ -29,10 +29,9 @@ use super::{
     answer::MAX_ANSWER,
     caller::Caller,
     firewall::{self, FirewallApi},
-    policy::Service,
+    policy::{Common, Ours},
     session::{self, SessionApi},
-    status::{self, Refusal},
-    watch,
+    status, watch,
 };
 
 /// Bytes of a request on operator.sock: a thousand registrations fit.
@@ -87,10 +86,12 @@ pub struct Services {
     ready: SetOnce<Ready>,
     health: HealthServer<HealthService>,
     reflection: Option<(Reflection, Reflection)>,
-    message: usize,
+    max_request: usize,
 }
 
-struct Ready {
+/// The services that there are once the registry is recovered.
+pub struct Ready {
+    max_request: usize,
     api: SessionApi,
     session: SessionServiceServer<SessionApi>,
     firewall_api: FirewallApi,
@@ -109,28 +110,29 @@ impl Services {
         Self::new(health, reflection, SESSION_MESSAGE)
     }
 
-    fn new(health: &Health, reflection: bool, message: usize) -> Self {
+    fn new(health: &Health, reflection: bool, max_request: usize) -> Self {
         Self {
             ready: SetOnce::new(),
             health: HealthServer::new(HealthService::from_health_reporter(health.0.clone())),
             reflection: reflection.then(reflections),
-            message,
+            max_request,
         }
     }
 
     /// Serves from now on.
     pub fn serve(&self, apis: &Apis) {
         let session = SessionServiceServer::new(apis.session.clone())
-            .max_decoding_message_size(self.message)
+            .max_decoding_message_size(self.max_request)
             .max_encoding_message_size(MAX_ANSWER);
         let firewall = FirewallServiceServer::new(apis.firewall.clone())
-            .max_decoding_message_size(self.message)
+            .max_decoding_message_size(self.max_request)
             .max_encoding_message_size(MAX_ANSWER);
         let admin = AdminServiceServer::new(apis.admin.clone())
-            .max_decoding_message_size(self.message)
+            .max_decoding_message_size(self.max_request)
             .max_encoding_message_size(MAX_ANSWER);
         let api = apis.session.clone();
         let _ = self.ready.set(Ready {
+            max_request: self.max_request,
             api,
             session,
             firewall_api: apis.firewall.clone(),
@@ -139,9 +141,9 @@ impl Services {
         });
     }
 
-    /// The registry, once it is recovered.
-    pub fn sessions(&self) -> Option<&Sessions> {
-        self.ready.get().map(|ready| &ready.api.sessions)
+    /// What serves the registry, once it is recovered.
+    pub fn ready(&self) -> Option<&Ready> {
+        self.ready.get()
     }
 
     /// Waits until the registry is recovered.
@@ -154,75 +156,61 @@ impl Services {
         self.reflection.is_some()
     }
 
-    /// Passes a call to the service that implements it. Who calls is known for the
-    /// daemon's own services.
-    pub fn call(
-        &self,
-        service: Service,
-        caller: Option<Caller>,
-        request: Request<Incoming>,
-    ) -> Answer<'_> {
-        match (self.ready.get(), caller) {
-            (Some(ready), Some(caller)) => ready.call(service, self.message, caller, request),
-            (None, _) if service.is_ours() => refuse(status::not_serving()),
-            _ => Box::pin(self.call_common(service, request)),
-        }
-    }
-
     /// Passes a call to a service that every server has.
-    async fn call_common(&self, service: Service, request: Request<Incoming>) -> Response<Body> {
-        let Ok(response) = match (service, &self.reflection) {
-            (Service::Health, _) => self.health.clone().call(request).await,
-            (Service::ReflectionV1, Some((v1, _))) => v1.clone().call(request).await,
-            (Service::ReflectionV1Alpha, Some((_, alpha))) => alpha.clone().call(request).await,
-            _ => Ok(Status::from(status::internal()).into_http()),
-        };
-        response
+    pub fn call_common(&self, service: Common, request: Request<Incoming>) -> Answer<'_> {
+        match (service, &self.reflection) {
+            (Common::Health, _) => Box::pin(self.health.clone().call(request).map(sure)),
+            (Common::ReflectionV1, Some((v1, _))) => Box::pin(v1.clone().call(request).map(sure)),
+            (Common::ReflectionV1Alpha, Some((_, alpha))) => {
+                Box::pin(alpha.clone().call(request).map(sure))
+            }
+            (Common::ReflectionV1 | Common::ReflectionV1Alpha, None) => {
+                Box::pin(std::future::ready(status::unknown_method().into_http()))
+            }
+        }
     }
 }
 
 impl Ready {
-    fn call(
-        &self,
-        service: Service,
-        max_request: usize,
-        caller: Caller,
-        mut request: Request<Incoming>,
-    ) -> Answer<'_> {
-        let api = &self.api;
+    /// The registry.
+    pub fn sessions(&self) -> &Sessions {
+        &self.api.sessions
+    }
+
+    /// Passes a call to the service that implements it.
+    pub fn call(&self, service: Ours, caller: Caller, request: Request<Incoming>) -> Answer<'_> {
+        let (api, max) = (&self.api, self.max_request);
         match service {
-            Service::Register => {
-                return Box::pin(session::register(api, max_request, caller, request));
+            Ours::Register => Box::pin(session::register(api, max, caller, request)),
+            Ours::Lookup => Box::pin(session::lookup(api, max, caller, request)),
+            Ours::Check => Box::pin(firewall::check(&self.firewall_api, max, caller, request)),
+            Ours::Session => {
+                let answer = self.session.clone().call(from(caller, request));
+                Box::pin(answer.map(sure))
             }
-            Service::Lookup => {
-                return Box::pin(session::lookup(api, max_request, caller, request));
+            Ours::Firewall => {
+                let answer = self.firewall.clone().call(from(caller, request));
+                Box::pin(answer.map(sure))
             }
-            Service::Check => {
-                let firewall = &self.firewall_api;
-                return Box::pin(firewall::check(firewall, max_request, caller, request));
+            Ours::Admin => {
+                let answer = self.admin.clone().call(from(caller, request));
+                Box::pin(answer.map(sure))
             }
-            _ => {}
-        }
-        request.extensions_mut().insert(caller);
-        let answered = |Ok(answer): Result<_, Infallible>| answer;
-        match service {
-            Service::Session => Box::pin(self.session.clone().call(request).map(answered)),
-            Service::Firewall => Box::pin(self.firewall.clone().call(request).map(answered)),
-            Service::Admin => Box::pin(self.admin.clone().call(request).map(answered)),
-            Service::Watch => Box::pin(watch::serve(api, request)),
-            Service::RegisterMany => Box::pin(session::register_many(api, max_request, request)),
-            Service::Register
-            | Service::Lookup
-            | Service::Check
-            | Service::Health
-            | Service::ReflectionV1
-            | Service::ReflectionV1Alpha => refuse(status::internal()),
+            Ours::Watch => Box::pin(watch::serve(api, from(caller, request))),
+            Ours::RegisterMany => Box::pin(session::register_many(api, max, from(caller, request))),
         }
     }
 }
 
-fn refuse<'a>(refusal: Refusal) -> Answer<'a> {
-    Box::pin(std::future::ready(Status::from(refusal).into_http()))
+/// The answer of a service that never fails without one.
+fn sure(Ok(answer): Result<Response<Body>, Infallible>) -> Response<Body> {
+    answer
+}
+
+/// The request, and who sent it.
+fn from(caller: Caller, mut request: Request<Incoming>) -> Request<Incoming> {
+    request.extensions_mut().insert(caller);
+    request
 }
 
 /// Both versions: clients still ask for the older one.

@@ -6,7 +6,8 @@
 
 use std::{collections::HashMap, convert::Infallible, fmt::Write as _, time::Duration};
 
-use tonic::{Code, Status};
+use http::Response;
+use tonic::{Code, Status, body::Body};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::{
@@ -95,6 +96,11 @@ impl Refusal {
     /// The facts.
     pub fn metadata(&self) -> &HashMap<String, String> {
         &self.0.metadata
+    }
+
+    /// As the answer to a call.
+    pub fn into_http(self) -> Response<Body> {
+        Status::from(self).into_http()
     }
 }
 
@@ -195,6 +201,11 @@ pub fn not_serving() -> Refusal {
 /// Too much at once.
 pub fn busy() -> Refusal {
     Refusal::new(Reason::RateLimited, "too many calls are waiting, try again").retry()
+}
+
+/// Nothing that this socket serves.
+pub fn unknown_method() -> Refusal {
+    Refusal::new(Reason::MethodUnknown, "no such method on this socket")
 }
 
 /// The call's deadline passed.

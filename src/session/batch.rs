@@ -32,6 +32,10 @@ use crate::{
     },
 };
 
+/// Decisions whose room is kept at most: to clear more takes each small batch longer
+/// than to make room for itself.
+const KEPT_ROOM: usize = 2 * 1024;
+
 /// Changes decided but not yet committed.
 #[derive(Debug, Default)]
 pub struct Overlay {
@@ -56,12 +60,16 @@ impl Overlay {
     }
 
     /// Decisions that there is room for.
-    pub fn room(&self) -> usize {
+    fn room(&self) -> usize {
         self.changes.capacity().max(self.touched.capacity())
     }
 
-    /// Takes all decisions back, and keeps their room.
+    /// Takes all decisions back, and keeps their room unless it is much.
     pub fn clear(&mut self) {
+        if self.room() > KEPT_ROOM {
+            *self = Self::default();
+            return;
+        }
         let Self {
             changes,
             touched,

@@ -31,7 +31,7 @@ pub trait Operation: Send + 'static {
     const REVOKES: bool = false;
 
     /// Whether it must be alone in its batch, because it looks at more than the
-    /// sessions it names.
+    /// sessions it names. It waits for the calls about few that came with it.
     fn is_alone(&self) -> bool {
         false
     }

@@ -48,16 +48,12 @@ use crate::{
 /// and while all callers wait for one commit the processors have nothing to do.
 const MAX_BATCH: usize = 64;
 
-/// Decisions whose room is kept for the next commit at most: to clear more takes each
-/// small commit longer than to make room for itself.
-const KEPT_ROOM: usize = 2 * 1024;
-
 /// A call about more sessions than this waits for the small ones, and has a commit
 /// of its own.
 const LARGE: usize = 64;
 
-/// Large calls that are taken out of the queue at most before they are decided.
-const MAX_LARGE: usize = 64;
+/// Calls that are taken out of the queue at most to wait for the small ones.
+const MAX_LATER: usize = 64;
 
 /// How long the thread sleeps at most while a deadline is pending; timers stand
 /// still while the machine sleeps, so it looks again after waking.
@@ -124,11 +120,43 @@ pub struct Writer {
     pub(super) daemon: Arc<Peer>,
     pub(super) tally: Arc<RwLock<Tally>>,
     pub(super) evict_from: Seq,
-    large: VecDeque<Box<dyn Job>>,
+    later: Later,
     unwritten: Vec<revoke::Unwritten>,
     upkeep: upkeep::Upkeep,
     /// The room of a commit's decisions, empty between commits.
     overlay: Overlay,
+}
+
+/// Calls that have a commit of their own each, once small calls had their turn.
+#[derive(Default)]
+struct Later {
+    /// About whatever they find.
+    alone: VecDeque<Box<dyn Job>>,
+    /// About many sessions. They wait for those that may end sessions.
+    large: VecDeque<Box<dyn Job>>,
+}
+
+impl Later {
+    /// Takes a call that is for later; one that is not comes back.
+    fn take(&mut self, job: Box<dyn Job>) -> Option<Box<dyn Job>> {
+        let queue = if job.is_alone() {
+            &mut self.alone
+        } else if job.weight() > LARGE {
+            &mut self.large
+        } else {
+            return Some(job);
+        };
+        queue.push_back(job);
+        None
+    }
+
+    fn pop(&mut self) -> Option<Box<dyn Job>> {
+        self.alone.pop_front().or_else(|| self.large.pop_front())
+    }
+
+    fn len(&self) -> usize {
+        self.alone.len() + self.large.len()
+    }
 }
 
 /// What a recovery hands over.
@@ -164,7 +192,7 @@ impl Writer {
             daemon: parts.daemon,
             tally: parts.tally,
             evict_from: Seq::default(),
-            large: VecDeque::new(),
+            later: Later::default(),
             unwritten: Vec::new(),
             upkeep: upkeep::Upkeep::new(now),
             overlay: Overlay::default(),
@@ -215,33 +243,34 @@ impl Writer {
         let mut next = first;
         while let Some(message) = next {
             match message {
-                Message::Job(job) if job.weight() > LARGE => self.large.push_back(job),
                 Message::Job(job) => {
-                    weight += job.weight();
-                    jobs.push(job);
+                    if let Some(small) = self.later.take(job) {
+                        weight += small.weight();
+                        jobs.push(small);
+                    }
                 }
                 Message::Read(read) => {
-                    self.work(std::mem::take(&mut jobs))?;
+                    self.commit(std::mem::take(&mut jobs))?;
                     read(&mut *self.store);
                 }
                 Message::Tick => self.upkeep.look_now(),
                 Message::Stop => flow = Flow::Stop,
             }
-            let full = weight >= MAX_BATCH || self.large.len() >= MAX_LARGE;
+            let full = weight >= MAX_BATCH || self.later.len() >= MAX_LATER;
             let over = full || flow == Flow::Stop;
             next = if over { None } else { messages.try_recv().ok() };
         }
-        self.work(jobs)?;
-        // A checkpoint or a large registration, not both: small calls have their turn
-        // in between.
+        self.commit(jobs)?;
+        // A checkpoint or one of the calls for later, not both: small calls have their
+        // turn in between.
         if flow == Flow::Stop {
-            while let Some(large) = self.large.pop_front() {
-                self.commit(vec![large])?;
+            while let Some(job) = self.later.pop() {
+                self.commit(vec![job])?;
             }
         } else if !self.store.idle()
-            && let Some(large) = self.large.pop_front()
+            && let Some(job) = self.later.pop()
         {
-            self.commit(vec![large])?;
+            self.commit(vec![job])?;
         }
         self.upkeep()?;
         Ok(flow)
@@ -249,7 +278,7 @@ impl Writer {
 
     /// How long the thread may sleep.
     fn wait(&self) -> Duration {
-        if self.has_upkeep() || !self.large.is_empty() {
+        if self.has_upkeep() || self.later.len() > 0 {
             return Duration::ZERO;
         }
         let now = self.clock.now().boot;
@@ -259,20 +288,7 @@ impl Writer {
         }
     }
 
-    /// Decides and commits calls: together, but for those that must be alone.
-    fn work(&mut self, jobs: Vec<Box<dyn Job>>) -> Result<(), AppendError> {
-        let mut waiting = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            if job.is_alone() {
-                self.commit(std::mem::take(&mut waiting))?;
-                self.commit(vec![job])?;
-            } else {
-                waiting.push(job);
-            }
-        }
-        self.commit(waiting)
-    }
-
+    /// Decides calls, and commits them together.
     fn commit(&mut self, jobs: Vec<Box<dyn Job>>) -> Result<(), AppendError> {
         if jobs.is_empty() {
             return Ok(());
@@ -309,10 +325,8 @@ impl Writer {
                 self.revoke(revoking)?;
             }
         }
-        if overlay.room() <= KEPT_ROOM {
-            overlay.clear();
-            self.overlay = overlay;
-        }
+        overlay.clear();
+        self.overlay = overlay;
         Ok(())
     }
 

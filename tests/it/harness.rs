@@ -9,6 +9,7 @@ mod ctl;
 mod daemon;
 mod dirs;
 mod disk;
+mod preload;
 mod tools;
 
 pub use call::{
@@ -19,6 +20,7 @@ pub use ctl::{Ctl, Done, EPISODECTL, Running, done};
 pub use daemon::{Builder, Daemon, Exit, Spawned};
 pub use dirs::Dirs;
 pub use disk::{Disk, need_disks, need_mounts};
+pub use preload::Preload;
 pub use tools::{
     need_command, need_python_module, need_root, need_tool, repository, skip_anywhere,
 };

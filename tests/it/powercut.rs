@@ -14,8 +14,6 @@
 //! with `synchronous=OFF`), or spare the write-ahead log at a commit but not at a
 //! checkpoint (`synchronous=NORMAL`).
 
-use std::ffi::OsString;
-use std::process::Command;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -24,7 +22,7 @@ use crate::crash::load::{self, Fuse, Shared, Worker};
 use crate::crash::observe::{self, look};
 use crate::crash::random::Random;
 use crate::crash::{assert_none, setting};
-use crate::harness::{Daemon, Disk, need_disks, repository, within};
+use crate::harness::{Daemon, Disk, Preload, need_disks, within};
 
 const CLIENTS: usize = 8;
 const ROUNDS: usize = 5;
@@ -123,22 +121,6 @@ async fn what_was_acknowledged_survives_power_cuts_at_random_instants() {
     println!("{rounds} power cuts, {sessions} sessions: nothing lost");
 }
 
-/// The library that syncs less than it says.
-fn unsynced() -> tempfile::TempPath {
-    let library = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR"))
-        .expect("target takes a file")
-        .into_temp_path();
-    let status = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
-        .arg(&library)
-        .arg(repository().join("tests/it/powercut/unsynced.c"))
-        .arg("-ldl")
-        .status()
-        .expect("a build needs a C compiler");
-    assert!(status.success());
-    library
-}
-
 /// What contradicts the ledger after a cut when syncs do as they are told.
 async fn after_a_cut(unsynced_how: &str) -> Vec<String> {
     let mut story = Story::begin(7);
@@ -146,10 +128,10 @@ async fn after_a_cut(unsynced_how: &str) -> Vec<String> {
     story.daemon.restart().await;
     story.daemon.sigterm().await;
     story.disk.as_ref().expect("it is mounted").sync();
-    let library = unsynced();
-    let preload: OsString = format!("LD_PRELOAD={}", library.display()).into();
-    let how = format!("UNSYNCED={unsynced_how}").into();
-    story.daemon.wrap(vec!["env".into(), preload, how]);
+    // It syncs less than it says.
+    let library = Preload::compile("powercut/unsynced.c");
+    let how = format!("UNSYNCED={unsynced_how}");
+    story.daemon.wrap(library.wrapper(how));
     story.daemon.restart().await;
     story.load_and_cut().await;
     story.daemon.wrap(Vec::new());

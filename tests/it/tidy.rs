@@ -121,6 +121,26 @@ fn no_file_and_no_function_is_too_long() {
 }
 
 #[test]
+fn no_file_in_the_tree_is_too_large() {
+    clean(&sizes::large_files(repository()));
+}
+
+#[test]
+fn a_file_that_is_too_large_is_caught_unless_it_is_ignored() {
+    let tree = tempfile::tempdir().expect("a directory");
+    let large = vec![0; 512 * 1024 + 1];
+    for (path, octets) in [
+        (".gitignore", &b"/ignored"[..]),
+        ("ignored", &large),
+        ("core", &large),
+        ("fits", &large[1..]),
+    ] {
+        std::fs::write(tree.path().join(path), octets).expect("it is written");
+    }
+    caught(&sizes::large_files(tree.path()), "core has 524289 bytes");
+}
+
+#[test]
 fn a_file_that_is_too_long_is_caught() {
     let long = "fn f() {}\n".repeat(601);
     caught(

@@ -12,10 +12,10 @@ use tokio::net::UnixStream;
 use tonic::{Response, Status};
 
 use crate::harness::{
-    Client, Daemon, bearer, find, get, normal_end, own, refusal, register, registration,
-    repository, within,
+    Client, Daemon, Preload, bearer, find, get, normal_end, own, refusal, register, registration,
+    within,
 };
-use wire::{Fate, Wire, call, check, malformed, taken_back};
+use wire::{Fate, Wire, begun, call, check, malformed, taken_back};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -43,28 +43,12 @@ async fn the_first_settings_announce_the_streams_and_the_headers_that_are_taken(
     }
 }
 
-/// The library that hurries timers.
-fn hurried() -> tempfile::TempPath {
-    let library = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR"))
-        .expect("target takes a file")
-        .into_temp_path();
-    let status = std::process::Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
-        .arg(&library)
-        .arg(repository().join("tests/it/transport/hurried.c"))
-        .status()
-        .expect("a build needs a C compiler");
-    assert!(status.success());
-    library
-}
-
 /// Its timers run ten times as fast, or the test would take a minute and more.
 #[tokio::test]
 async fn a_silent_client_is_asked_whether_it_is_there_and_closed_if_it_is_not() {
-    let library = hurried();
-    let preload = format!("LD_PRELOAD={}", library.display());
+    let library = Preload::compile("transport/hurried.c");
     let mut daemon = Daemon::builder().stopped();
-    daemon.wrap(["env", &preload, "HURRY=10"].map(Into::into).into());
+    daemon.wrap(library.wrapper("HURRY=10"));
     daemon.restart().await;
     let mut there = Wire::open(&daemon.operator_socket()).await;
     let mut gone = Wire::open(&daemon.session_socket()).await;
@@ -306,6 +290,60 @@ async fn a_watch_is_asked_for_in_a_message_of_the_same_limit() {
     refused.expect(Reason::RegistryChanged);
     let refused = refusal(operator.watch_sessions(request(4 * MIB)).await);
     refused.expect(Reason::MessageTooLarge);
+}
+
+/// Asks until the socket has too many calls, or until it has room for one.
+async fn until_busy(client: &mut Client, busy: bool) {
+    let asking = async {
+        loop {
+            let answer = client.list_sessions(pb::ListSessionsRequest::default());
+            match answer.await {
+                Ok(_) if busy => {}
+                Ok(_) => return,
+                refused => {
+                    let refused = refusal(refused).expect(Reason::RateLimited);
+                    assert!(refused.message.contains("try again"), "{refused:?}");
+                    if busy {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    within(asking).await;
+}
+
+/// Calls are begun and their messages do not come: 128 on each of 128 connections.
+#[tokio::test]
+async fn more_calls_at_once_than_a_socket_takes_are_refused_and_the_other_socket_serves() {
+    const STREAMS: u32 = 128;
+    const CONNECTIONS: usize = 128;
+    const GET: &str = "/episoded.session.v1.SessionService/GetSession";
+    let builder = Daemon::builder().config("call_timeout = \"5m\"\n");
+    let daemon = builder.start().await;
+    let mut operator = daemon.operator().await;
+    let mut session = daemon.session().await;
+    let registered = register(&mut operator, registration("work")).await;
+    let mut wires = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut wire = Wire::open(&daemon.operator_socket()).await;
+        // All but one.
+        let count = STREAMS - u32::from(wires.is_empty());
+        wire.send(&many(count, 1, |stream| begun(stream, GET)))
+            .await;
+        assert_eq!(wire.fate().await, Fate::Alive);
+        wires.push(wire);
+    }
+    until_busy(&mut operator, false).await;
+    let last = begun(2 * STREAMS - 1, GET);
+    wires[0].send(&last).await;
+    until_busy(&mut operator, true).await;
+    assert_eq!(wires[0].fate().await, Fate::Alive, "nobody is thrown out");
+    let own = find(&mut session, own(&registered.ephemeral_handle)).await;
+    own.expect("the other socket has calls of its own");
+
+    drop(wires.pop());
+    until_busy(&mut operator, false).await;
 }
 
 /// What it would send fills every buffer on the way, and it reads none of it.

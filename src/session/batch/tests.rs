@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Batch, Call, Ending, Numbers, Overlay};
+use super::{Batch, Call, Ending, KEPT_ROOM, Numbers, Overlay};
 use crate::{
     clock::Now,
     ids::PublicName,
@@ -174,4 +174,15 @@ fn too_few_live_sessions_are_none() {
     assert_eq!(evict(&mut batch, 4), None);
     assert_eq!(evict(&mut batch, 3).unwrap(), [3, 4, 5]);
     assert_eq!(evict(&mut batch, 1), None);
+}
+
+#[test]
+fn the_room_of_small_batches_is_kept_and_that_of_a_large_one_is_not() {
+    let mut overlay = Overlay::default();
+    overlay.reserve(64);
+    overlay.clear();
+    assert!(overlay.room() >= 64);
+    overlay.reserve(KEPT_ROOM + 1);
+    overlay.clear();
+    assert_eq!(overlay.room(), 0);
 }

@@ -157,7 +157,14 @@ impl Daemon {
 
     /// Kills it if it runs, starts it again, waits until it serves.
     pub async fn restart(&mut self) {
-        if let Err(exit) = self.spawn().ready().await {
+        self.spawn();
+        self.ready().await;
+    }
+
+    /// Waits until the process that was started serves.
+    pub async fn ready(&mut self) {
+        let child = self.child.as_mut().expect("it was started");
+        if let Err(exit) = child.ready().await {
             panic!("the daemon ended instead of serving: {exit:?}");
         }
     }
@@ -182,9 +189,8 @@ impl Daemon {
 
     /// Has it read its configuration again, and waits until it has.
     pub async fn reload(&mut self) {
-        let child = self.child.as_mut().expect("the daemon runs");
-        child.signal(rustix::process::Signal::HUP);
-        child.ready().await.expect("it goes on");
+        self.running().signal(rustix::process::Signal::HUP);
+        self.ready().await;
     }
 
     /// Waits until the running process has written that.

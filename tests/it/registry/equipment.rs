@@ -20,7 +20,7 @@ use episoded::session::operation::Operation;
 use episoded::session::operation::Settled;
 use episoded::session::operation::register::{Register, RegisterMany, Registered, Until};
 use episoded::session::operation::rotate::{NewHandle, Rotate};
-use episoded::session::operation::terminate::{Ended as EndedSession, Terminate};
+use episoded::session::operation::terminate::{Ended as EndedSession, Remove, Terminate};
 use episoded::session::recovery::{Policy, Setup, recover};
 use episoded::session::service::{Sessions, Wait, WriterThread, start};
 use episoded::session::spec::{Labels, Role, Spec};
@@ -515,6 +515,14 @@ pub fn termination(id: &str) -> Terminate {
             tokens_consumed: None,
             counters: Counters::default(),
         },
+        etag: None,
+        call: call(),
+    }
+}
+
+pub fn removal(id: &str) -> Remove {
+    Remove {
+        target: Target::Named(session_id(id)),
         etag: None,
         call: call(),
     }

@@ -1,5 +1,7 @@
 //! Pages: how much one holds, and how much it looks at.
 
+use std::time::Duration;
+
 use episoded::proto::session as pb;
 use episoded::proto::session::session_service_server::SessionService as _;
 use episoded::session::limits::{Limits, MAX_ITEMS, MAX_SCAN};
@@ -7,7 +9,11 @@ use episoded::session::operation::register::RegisterMany;
 use prost::Message as _;
 use tonic::Request;
 
-use super::equipment::{Registry, registration, service, work_id};
+use super::equipment::{Registry, registration, removal, service, work_id};
+use crate::crash::random::Random;
+
+/// Who ended is forgotten after it.
+const TERMINATED_TTL: Duration = Duration::from_mins(5);
 
 /// Registers that many sessions, named by their number.
 async fn fill(registry: &Registry, count: usize) {
@@ -112,4 +118,75 @@ async fn a_page_of_large_sessions_holds_a_mebibyte_and_the_next_goes_on_where_it
     let all: Vec<_> = (0..COUNT).map(|number| format!("s-{number}")).collect();
     assert_eq!(seen, all, "each once, in order");
     assert!(pages > 1, "{pages} pages");
+}
+
+/// Some that pass are registered, end, are taken back; some that ended are
+/// forgotten, because time passes.
+async fn come_and_go(registry: &Registry, random: &mut Random, passing: &mut Vec<String>) {
+    for _ in 0..random.below(12) {
+        let chosen = random.below(passing.len() + 1);
+        match random.below(4) {
+            0 | 1 => {
+                let id = format!("pass-{}", random.next());
+                registry.registered(&id, |_| {}).await;
+                passing.push(id);
+            }
+            2 if chosen < passing.len() => {
+                let ended = registry.terminate(&passing.swap_remove(chosen)).await;
+                ended.expect("it lived");
+            }
+            3 if chosen < passing.len() => {
+                let removed = registry.call(removal(&passing.swap_remove(chosen)));
+                removed.await.expect("nobody used it");
+            }
+            _ => registry.pass(TERMINATED_TTL).await,
+        }
+    }
+}
+
+/// A list in pages of seven, while others are registered, end, are forgotten or
+/// taken back between them; who lives throughout is told once, in order.
+#[tokio::test]
+async fn whoever_lives_throughout_a_list_is_in_it_once_while_others_come_and_go() {
+    const SEEDS: u64 = 20;
+    for seed in 0..SEEDS {
+        let registry = Registry::new(Limits::default());
+        let mut random = Random::new(seed);
+        let stay = |number: usize| format!("stay-{number}");
+        let mut passing = Vec::new();
+        let mut staying = 0;
+        for number in 0..100 {
+            if random.below(2) == 0 {
+                registry.registered(&stay(staying), |_| {}).await;
+                staying += 1;
+            } else {
+                let id = format!("pass-{number}");
+                registry.registered(&id, |_| {}).await;
+                passing.push(id);
+            }
+        }
+        let expected: Vec<_> = (0..staying).map(stay).collect();
+        let mut told = Vec::new();
+        let mut token = String::new();
+        loop {
+            let request = pb::ListSessionsRequest {
+                page_size: 7,
+                page_token: std::mem::take(&mut token),
+                ..Default::default()
+            };
+            let page = page(&registry, request).await;
+            told.extend(page.sessions.into_iter().map(|session| session.session_id));
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+            come_and_go(&registry, &mut random, &mut passing).await;
+        }
+        let stayed: Vec<_> = told.iter().filter(|id| id.starts_with("stay")).collect();
+        assert_eq!(stayed, expected.iter().collect::<Vec<_>>(), "seed {seed}");
+        let mut once = told.clone();
+        once.sort();
+        once.dedup();
+        assert_eq!(once.len(), told.len(), "seed {seed}: {told:?}");
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use episoded::session::filter::Filter;
 use episoded::session::limits::Limits;
 use episoded::session::operation::register::RegisterMany;
+use episoded::session::operation::terminate::{Selector, Terminate, TerminateMany};
 use episoded::session::service::{Sessions, Wait};
 use episoded::session::state::Seq;
 
@@ -144,4 +145,50 @@ async fn a_small_call_waits_for_one_thing_that_takes_long() {
     within(answers).await;
     let seq = |id| registry.get(id).expect("it is there").session.seq;
     assert!(seq("first") < seq("small") && seq("small") < seq("m-0"));
+}
+
+#[tokio::test]
+async fn small_calls_have_their_turn_between_those_that_look_at_everything() {
+    let registry = Registry::new(Limits::default());
+    for work in ["one", "two"] {
+        registry.register(work, work).await.expect("it registers");
+    }
+    let ask = |id: &str| {
+        let operation = registration(&registry.sessions, id, "work");
+        registry.sessions.call(operation, Wait::PATIENT)
+    };
+    let end = |work: &str| {
+        let Terminate { ending, call, .. } = termination(work);
+        let many = TerminateMany {
+            selector: Selector::Work(work_id(work)),
+            ending,
+            dry_run: false,
+            call,
+        };
+        registry.sessions.call(many, Wait::PATIENT)
+    };
+    // The first, the small one, and the first of those that look at everything.
+    registry.fail(&[Fault::Held; 3]);
+    let first = ask("first");
+    registry.until_held();
+    let ends = [end("one"), end("two")];
+    let small = ask("small");
+    registry.let_go();
+    registry.until_held();
+    registry.let_go();
+    registry.until_held();
+    let next = ask("next");
+    registry.let_go();
+    let answers = async {
+        for registered in [first, small, next] {
+            registered.await.expect("it registers");
+        }
+        for end in ends {
+            assert_eq!(end.await.expect("it ends them").views.len(), 1);
+        }
+    };
+    within(answers).await;
+    let revision = |id| registry.get(id).expect("it is there").session.revision;
+    let order = ["first", "small", "one", "next", "two"].map(revision);
+    assert!(order.is_sorted(), "{order:?}");
 }

@@ -2,7 +2,7 @@
 
 use episoded::proto::session as pb;
 
-use crate::harness::{Client, Daemon, normal_end, register, registration, within};
+use crate::harness::{Client, Daemon, bearer, get, normal_end, register, registration, within};
 
 async fn history(operator: &mut Client) -> Vec<pb::Event> {
     let request = pb::ListEventsRequest {
@@ -101,4 +101,47 @@ async fn a_restart_leaves_past_events_as_they_were() {
     let mut revisions: Vec<_> = heard.iter().map(|event| event.revision).collect();
     revisions.dedup();
     assert!(revisions.is_sorted() && revisions.len() == heard.len());
+}
+
+#[tokio::test]
+async fn an_event_names_the_process_its_user_the_socket_and_the_request() {
+    const REQUEST: &str = "request-7";
+    let daemon = Daemon::start().await;
+    let mut operator = daemon.operator().await;
+    let named = pb::RegisterSessionRequest {
+        request_id: REQUEST.to_owned(),
+        ..registration("work")
+    };
+    let session = register(&mut operator, named).await;
+    let end = pb::TerminateSessionRequest {
+        session_id: String::new(),
+        ..normal_end("")
+    };
+    let mut episode = daemon.session().await;
+    let end = bearer(end, &session.ephemeral_handle);
+    episode.terminate_session(end).await.expect("it ends");
+
+    let program = std::fs::read_to_string("/proc/self/comm").expect("a process has a name");
+    let us = |socket: &str, request: &str| pb::Actor {
+        uid: rustix::process::geteuid().as_raw(),
+        pid: std::process::id() as i32,
+        program: program.trim_end().to_owned(),
+        socket: socket.to_owned(),
+        request_id: request.to_owned(),
+    };
+    let (created, ended) = (us("operator", REQUEST), us("session", ""));
+    let kept = get(&mut operator, &session.session_id).await;
+    let kept = kept.expect("it is remembered");
+    assert_eq!(kept.registrant.as_ref(), Some(&us("operator", "")));
+    let record = kept.termination.expect("it has ended");
+    assert_eq!(record.actor.as_ref(), Some(&ended));
+    for events in [history(&mut operator).await, heard(&mut operator).await] {
+        let actors = events.into_iter().map(|event| (event.kind(), event.actor));
+        let expected = [
+            (pb::EventKind::Created, Some(created.clone())),
+            (pb::EventKind::Terminated, Some(ended.clone())),
+        ];
+        let about_it = actors.filter(|(kind, _)| *kind != pb::EventKind::Restarted);
+        assert_eq!(about_it.collect::<Vec<_>>(), expected);
+    }
 }

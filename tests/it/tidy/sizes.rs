@@ -1,5 +1,8 @@
 //! How long files and functions may be.
 
+use std::path::Path;
+
+use ignore::WalkBuilder;
 use proc_macro2::{Delimiter, Group, TokenTree};
 
 use super::tree::{Tree, is_test_file, tokens};
@@ -9,6 +12,26 @@ const FILE: usize = 600;
 const TEST_FILE: usize = 900;
 /// Lines of a body, blank ones and comments not counted.
 const FUNCTION: usize = 100;
+
+/// Bytes of any file: a core file or a program among the sources is a mistake.
+const ANY_FILE: u64 = 512 * 1024;
+
+/// Files that are too large, of all that are not ignored.
+pub fn large_files(root: &Path) -> Vec<String> {
+    let mut walk = WalkBuilder::new(root);
+    walk.hidden(false).require_git(false);
+    walk.filter_entry(|entry| entry.file_name() != ".git");
+    let mut found = Vec::new();
+    for entry in walk.build() {
+        let entry = entry.expect("the tree can be listed");
+        let metadata = entry.metadata().expect("it is there");
+        if metadata.is_file() && metadata.len() > ANY_FILE {
+            let (path, bytes) = (entry.path().display(), metadata.len());
+            found.push(format!("{path} has {bytes} bytes, more than {ANY_FILE}"));
+        }
+    }
+    found
+}
 
 pub fn long_files(tree: &Tree) -> Vec<String> {
     let mut found = Vec::new();

@@ -155,6 +155,11 @@ pub fn call(stream: u32, path: &str, message: &[u8]) -> Vec<u8> {
     octets
 }
 
+/// A call whose message does not come.
+pub fn begun(stream: u32, path: &str) -> Vec<u8> {
+    head(stream, path, "localhost", 0)
+}
+
 /// A health check that is good.
 pub fn check(stream: u32) -> Vec<u8> {
     call(stream, CHECK, &[])
