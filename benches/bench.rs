@@ -21,6 +21,8 @@
 //! - Latency is measured with one call in flight from a client on one thread, in
 //!   blocks of fifty calls by turns; throughput with sixteen in flight on each of eight connections from a client
 //!   on as many threads as there are cores, after a warm-up.
+//! - Where a figure and its floor are latencies of two servers, both servers have one
+//!   processor and the client another: see `place`.
 //! - Sessions look as `shape` says. Registrations carry no request id. After each
 //!   section the daemon's own count of live sessions must be the number that were
 //!   registered, so that a refused item cannot pass for a fast one.
@@ -54,10 +56,12 @@
 //!   hash the file in one process, and a bare server that answers with as many bytes
 //!   from memory. All are in the page cache.
 //!
+//! - Handles are refused that are wrong in five ways: one of no session, one that is
+//!   too short, one of another scheme, one that was replaced, one whose session has
+//!   ended. The figure is the kind that takes longest, its floor the quickest.
 //! - The key cache's first call is that of a client that connects, agrees and gets;
 //!   its floor is a call over an open connection. LBX2 stands beside a server that
-//!   reads and writes as many bytes, one blocking thread for each connection; both
-//!   servers have one processor and the client another. Keys
+//!   reads and writes as many bytes, one blocking thread for each connection. Keys
 //!   have 32 bytes; memory is that of mlock, because what memfd_secret holds is not
 //!   in VmRSS. A cold start is `episodectl key put` from its start to its end.
 //!
@@ -76,6 +80,7 @@ mod bench {
     pub mod lookup;
     pub mod machine;
     pub mod million;
+    pub mod place;
     pub mod raw;
     pub mod register;
     pub mod report;

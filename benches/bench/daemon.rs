@@ -97,9 +97,14 @@ impl Daemon {
             .live_sessions
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Memory of the process that is in use, in bytes.
     pub fn resident(&self) -> u64 {
-        resident(self.child.id())
+        resident(self.pid())
     }
 }
 

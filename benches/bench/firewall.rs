@@ -34,6 +34,7 @@ use super::{
     daemon::{Daemon, alone},
     echo::{self, Echo},
     load::Target,
+    place,
     raw::{Authorization, Caller, connect},
     report::{Figure, Goal},
     shape::{self, Numbers},
@@ -223,7 +224,9 @@ fn served() -> Vec<Figure> {
     floor.handles = handles;
     assert_eq!(floor.once().len(), answer, "an echo answers as many bytes");
     let (mut one, mut bare) = (check.single(), floor.single());
-    let latency = Rounds::in_blocks(BLOCKS, || one.block(), &mut [&mut || bare.block()]);
+    let latency = place::apart(&[daemon.pid(), echo.pid()], || {
+        Rounds::in_blocks(BLOCKS, || one.block(), &mut [&mut || bare.block()])
+    });
     let streamed = || stream(&daemon.session_socket(), CHECKS, &body, Some(&handle));
     let unary = Rounds::interleaved(streamed, || deep(&check, &handle));
     let bare = Rounds::interleaved(streamed, || {

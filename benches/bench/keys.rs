@@ -23,6 +23,7 @@ use super::{
     echo::{self, Echo},
     home::Home,
     load::{BLOCK, Target},
+    place,
     report::{Figure, Goal},
     stat::{self, Rounds},
 };
@@ -55,6 +56,10 @@ struct Agent {
 }
 
 impl Agent {
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn start(name: &str, config: &str) -> Self {
         let home = Home::new(name);
         let directory = home.runtime().join("agent");
@@ -130,7 +135,9 @@ fn over_grpc(agent: &Agent, echo: &Echo) -> Vec<Figure> {
     let floor = Target::new(echo.socket(), echo::UNARY, move || like.clone());
     assert_eq!(floor.once().len(), answer, "an echo answers as many bytes");
     let (mut real, mut bare) = (get.single(), floor.single());
-    let latency = Rounds::in_blocks(BLOCKS, || real.block(), &mut [&mut || bare.block()]);
+    let latency = place::apart(&[agent.pid(), echo.pid()], || {
+        Rounds::in_blocks(BLOCKS, || real.block(), &mut [&mut || bare.block()])
+    });
     let first = Rounds::interleaved(
         || alone(first_call(&agent.socket())),
         || stat::median(&bare.block()),
@@ -174,20 +181,12 @@ async fn first_call(socket: &Path) -> f64 {
     stat::median(&times)
 }
 
-/// Both servers on one processor and the client on another: where the scheduler
-/// puts a pair decides more than what they do, by a factor of three.
 fn over_lbx2() -> Figure {
     let all = sched_getaffinity(None).expect("the kernel tells");
-    let of: Vec<usize> = (0..CpuSet::MAX_CPU)
-        .filter(|cpu| all.is_set(*cpu))
-        .collect();
-    let only = |cpu: usize| {
-        let mut set = CpuSet::new();
-        set.set(cpu);
-        sched_setaffinity(None, &set).expect("it is one of ours");
-    };
-    let (here, there) = (of[0], of[of.len() - 1]);
-    only(there);
+    let (here, there) = place::ends(&all);
+    let only = |set: &CpuSet| sched_setaffinity(None, set).expect("it is one of ours");
+    // What is started inherits it.
+    only(&there);
     let agent = &Agent::start("keys", "");
     exchange(&mut connect(agent), &put(ID), 9);
     let (request, answer) = (frame(1, ID.as_bytes()), 9 + KEY.len());
@@ -202,7 +201,7 @@ fn over_lbx2() -> Figure {
             numbers[1].clone().into(),
         ],
     );
-    only(here);
+    only(&here);
     let mut bare = loop {
         match UnixStream::connect(&socket) {
             Ok(stream) => break stream,

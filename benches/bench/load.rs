@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{runtime::Runtime, time::Instant};
+use tonic::Status;
 
 use super::{
     daemon::alone,
@@ -205,6 +206,15 @@ impl Single {
     /// How long each of [`BLOCK`] calls takes, in microseconds, after a few that
     /// are not counted.
     pub fn block(&mut self) -> Vec<f64> {
+        self.timed(Result::is_ok)
+    }
+
+    /// The same of calls that are refused.
+    pub fn refused(&mut self) -> Vec<f64> {
+        self.timed(Result::is_err)
+    }
+
+    fn timed(&mut self, is_expected: fn(&Result<Bytes, Status>) -> bool) -> Vec<f64> {
         let (caller, target) = (&mut self.caller, &self.target);
         let mut times = Vec::with_capacity(BLOCK);
         self.runtime.block_on(async {
@@ -213,7 +223,7 @@ impl Single {
                 let sent = Instant::now();
                 let answer = caller.call(body, target.handles.first()).await;
                 let time = sent.elapsed();
-                answer.expect("a call is answered");
+                assert!(is_expected(&answer), "{answer:?}");
                 if call >= BLOCK_WARM_UP {
                     times.push(stat::micros(time));
                 }

@@ -9,6 +9,7 @@ use super::{
     daemon::{Daemon, alone},
     echo::{self, Echo},
     load::{BLOCK, Target},
+    place,
     raw::{Caller, connect},
     report::{Figure, Goal},
     shape::{self, Numbers},
@@ -55,13 +56,16 @@ pub fn figures() -> Vec<Figure> {
     durable.path = echo::DURABLE;
     assert_eq!(durable.once().len(), answer, "and so does one that appends");
     let (mut real, mut bare) = (register.single(), floor.single());
+    // An append has nobody to be placed with, so neither are these two.
     let latency = Rounds::in_blocks(
         BLOCKS,
         || real.block(),
         &mut [&mut || bare.block(), &mut || append.block(BLOCK)],
     );
     let mut durable = durable.single();
-    let beside_durable = Rounds::in_blocks(BLOCKS, || real.block(), &mut [&mut || durable.block()]);
+    let beside_durable = place::apart(&[daemon.pid(), echo.pid()], || {
+        Rounds::in_blocks(BLOCKS, || real.block(), &mut [&mut || durable.block()])
+    });
     let throughput =
         Rounds::interleaved(|| register.throughput(WINDOW), || floor.throughput(WINDOW));
     assert_eq!(

@@ -11,7 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use episoded::proto::session::{
-    PcacPolicy, RegisterSessionRequest, RegisterSessionsRequest, RemoveSessionRequest, Role,
+    ExitClassification, PcacPolicy, RegisterSessionRequest, RegisterSessionsRequest,
+    RemoveSessionRequest, Role, TerminateSessionRequest, TerminationReason,
     register_session_request::Deadline,
 };
 use prost::Message as _;
@@ -24,6 +25,10 @@ pub const REGISTER_MANY: &str = "/episoded.session.v1.SessionService/RegisterSes
 pub const REMOVE: &str = "/episoded.session.v1.SessionService/RemoveSession";
 /// `LookupSession`.
 pub const LOOKUP: &str = "/episoded.session.v1.SessionService/LookupSession";
+/// `RotateHandle`.
+pub const ROTATE: &str = "/episoded.session.v1.SessionService/RotateHandle";
+/// `TerminateSession`.
+pub const TERMINATE: &str = "/episoded.session.v1.SessionService/TerminateSession";
 /// `WatchSessions`.
 pub const WATCH: &str = "/episoded.session.v1.SessionService/WatchSessions";
 
@@ -97,6 +102,16 @@ pub fn remove(number: u64) -> Bytes {
     RemoveSessionRequest { session_id, etag }
         .encode_to_vec()
         .into()
+}
+
+/// The body of a call that ends the caller's own session, normally.
+pub fn end_own() -> Bytes {
+    let request = TerminateSessionRequest {
+        reason: TerminationReason::Normal.into(),
+        exit_classification: ExitClassification::Success.into(),
+        ..TerminateSessionRequest::default()
+    };
+    request.encode_to_vec().into()
 }
 
 /// 36 bytes in the form of a UUID, different for every kind and number.

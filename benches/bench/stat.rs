@@ -52,6 +52,25 @@ impl Rounds {
         rounds
     }
 
+    /// Measures latencies of several kinds in such turns: the figure is the slowest
+    /// kind, the floor the quickest.
+    pub fn spread(blocks: usize, kinds: &mut [impl FnMut() -> Vec<f64>]) -> Self {
+        let mut rounds = Self::default();
+        for _ in 0..ROUNDS {
+            let mut times = vec![Vec::new(); kinds.len()];
+            for _ in 0..blocks {
+                for (kind, times) in kinds.iter_mut().zip(&mut times) {
+                    times.extend(kind());
+                }
+            }
+            let medians: Vec<_> = times.iter().map(|times| median(times)).collect();
+            let slowest = medians.iter().copied().fold(f64::MIN, f64::max);
+            let quickest = medians.iter().copied().fold(f64::MAX, f64::min);
+            rounds.push(slowest, quickest);
+        }
+        rounds
+    }
+
     /// A round that was measured elsewhere.
     pub fn push(&mut self, figure: f64, floor: f64) {
         self.figures.push(figure);
