@@ -35,6 +35,7 @@ mod why;
 use context::Context;
 use error::{CliError, exit};
 pub use key::{AGENT_ARGUMENT, AGENT_CHECK_ARGUMENT};
+pub use manual::Daemons;
 use output::Format;
 
 use crate::paths::Env;
@@ -120,7 +121,7 @@ enum Command {
 }
 
 /// The whole program.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub fn main(args: impl IntoIterator<Item = OsString>, daemons: Daemons) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     if let [_, name, group] = &args[..]
         && name == run::terminal::HELPER
@@ -132,7 +133,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return refused(&error, &args),
     };
     let context = Context::new(Env::of_process(), cli.format, cli.socket, cli.timeout);
-    match execute(cli.command, &context) {
+    match execute(cli.command, &context, daemons) {
         Ok(code) => code.into(),
         Err(error) => {
             let _ = std::io::stderr().write_all(error.render(cli.format).as_bytes());
@@ -141,7 +142,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn execute(command: Command, context: &Context) -> Result<u8, CliError> {
+fn execute(command: Command, context: &Context, daemons: Daemons) -> Result<u8, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -163,7 +164,7 @@ fn execute(command: Command, context: &Context) -> Result<u8, CliError> {
             Command::Backup(command) => command.run(context).await.map(done),
             Command::Export(command) => command.run(context).await.map(done),
             Command::Completions(command) => command.run(context).map(done),
-            Command::Man(command) => command.run(context).map(done),
+            Command::Man(command) => command.run(context, daemons).map(done),
         }
     })
 }

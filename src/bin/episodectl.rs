@@ -2,7 +2,8 @@
 
 use std::{alloc::System, process::ExitCode};
 
-use episoded::{agent, cli};
+use clap::CommandFactory as _;
+use episoded::{agent, cli, daemon};
 use zeroizing_alloc::ZeroAlloc;
 
 /// What held a secret is zero once it is let go, whichever library let it go.
@@ -15,6 +16,10 @@ fn main() -> ExitCode {
     match first.as_ref().and_then(|first| first.to_str()) {
         Some(cli::AGENT_ARGUMENT) => agent::run::run(),
         Some(cli::AGENT_CHECK_ARGUMENT) => agent::check::run(),
-        _ => cli::main(std::env::args_os()),
+        _ => cli::main(std::env::args_os(), daemons),
     }
+}
+
+fn daemons() -> Vec<clap::Command> {
+    vec![daemon::args::Args::command(), agent::args::Args::command()]
 }

@@ -1,6 +1,7 @@
 //! `completions` and `man`: made from the commands themselves.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
@@ -28,21 +29,23 @@ impl Completions {
     }
 }
 
+/// The command lines of the daemons, which have manual pages too.
+pub type Daemons = fn() -> Vec<clap::Command>;
+
 /// Print the manual page, or write all pages to a directory.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   episodectl man | man -l -
   episodectl man target/man")]
 pub struct Man {
-    /// Where a page for every command goes
+    /// Where a page for every command and for each daemon goes
     directory: Option<PathBuf>,
 }
 
 impl Man {
-    pub(super) fn run(&self, context: &Context) -> Result<(), CliError> {
+    pub(super) fn run(&self, context: &Context, daemons: Daemons) -> Result<(), CliError> {
         if let Some(directory) = &self.directory {
-            return std::fs::create_dir_all(directory)
-                .and_then(|()| clap_mangen::generate_to(Cli::command(), directory))
+            return pages(directory, &daemons())
                 .map_err(|error| CliError::writing(directory, &error));
         }
         let mut page = Vec::new();
@@ -53,4 +56,15 @@ impl Man {
         printer.bytes(&page)?;
         printer.flush()
     }
+}
+
+fn pages(directory: &Path, daemons: &[clap::Command]) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    clap_mangen::generate_to(Cli::command(), directory)?;
+    for daemon in daemons {
+        let path = directory.join(daemon.get_name()).with_extension("8");
+        let page = clap_mangen::Man::new(daemon.clone()).section("8");
+        page.render(&mut File::create(path)?)?;
+    }
+    Ok(())
 }

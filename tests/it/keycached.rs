@@ -30,7 +30,6 @@ mod rpc;
 mod scan;
 mod settings;
 mod sleep;
-mod units;
 mod wire;
 
 /// Guards against a hang; no promise is measured with it.

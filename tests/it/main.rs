@@ -17,6 +17,7 @@ mod harness;
 mod inject;
 mod keycached;
 mod lease;
+mod packaging;
 mod powercut;
 mod readme;
 mod recovering;

@@ -4,7 +4,8 @@
 //! serve. What the daemon said before it failed is repeated.
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -22,8 +23,11 @@ use crate::client::{Client, Origin};
 use crate::paths::{OPERATOR_SOCKET, RUNTIME_DIR_VAR, ensure_private_dir};
 
 const PROGRAM: &str = "episoded";
-/// What the daemon prints, in the runtime directory.
+/// What the daemon prints, in the runtime directory; starts go on in the same file,
+/// which tells how the daemon before ended.
 const LOG: &str = "episoded.log";
+/// A log that is larger is put aside as `episoded.log.1` by the next start.
+const LOG_BYTES: u64 = 1024 * 1024;
 /// A start reads every live session, and may migrate the registry first.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long a daemon that was quicker may take to serve.
@@ -108,6 +112,8 @@ struct Daemon {
     child: Child,
     program: PathBuf,
     log: PathBuf,
+    /// Bytes in the log before it was started.
+    log_from: u64,
     ended: Option<Instant>,
 }
 
@@ -125,13 +131,7 @@ impl Daemon {
             CliError::local(exit::CANNOT_CREATE, "FAILED_PRECONDITION", message)
         })?;
         let log = runtime_dir.join(LOG);
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&log)
-            .and_then(|file| file.set_len(0).map(|()| file))
-            .map_err(|error| CliError::writing(&log, &error))?;
+        let (file, log_from) = open_log(&log).map_err(|error| CliError::writing(&log, &error))?;
         let second = file
             .try_clone()
             .map_err(|error| CliError::writing(&log, &error))?;
@@ -147,6 +147,7 @@ impl Daemon {
             child,
             program,
             log,
+            log_from,
             ended: None,
         })
     }
@@ -161,7 +162,7 @@ impl Daemon {
         if status.code() == Some(exit::TRY_AGAIN.into()) && ended.elapsed() < RIVAL {
             return Ok(());
         }
-        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let said = read_from(&self.log, self.log_from).unwrap_or_default();
         let message = format!(
             "{} ended with {status}: {}",
             self.program.display(),
@@ -170,6 +171,26 @@ impl Daemon {
         Err(CliError::local(exit::UNREACHABLE, "UNAVAILABLE", message)
             .with_hint(format!("its log is {}", self.log.display())))
     }
+}
+
+/// The log to write to, and how much is in it already.
+fn open_log(path: &Path) -> std::io::Result<(File, u64)> {
+    let is_large = path.metadata().is_ok_and(|log| log.len() > LOG_BYTES);
+    if is_large {
+        std::fs::rename(path, path.with_extension("log.1"))?;
+    }
+    let mut options = OpenOptions::new();
+    let file = options.create(true).append(true).mode(0o600).open(path)?;
+    let length = file.metadata()?.len();
+    Ok((file, length))
+}
+
+fn read_from(path: &Path, from: u64) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut said = Vec::new();
+    file.read_to_end(&mut said)?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
 /// The daemon beside this program, else the one on PATH.
@@ -210,7 +231,25 @@ fn not_started(program: &Path, error: &std::io::Error) -> CliError {
 mod tests {
     use std::path::Path;
 
-    use super::other_runtime_dir;
+    use super::{LOG_BYTES, open_log, other_runtime_dir, read_from};
+
+    #[test]
+    fn a_log_goes_on_until_it_is_large() {
+        use std::io::Write as _;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("episoded.log");
+        for (before, word) in [(0, "one"), (3, "two")] {
+            let (mut log, from) = open_log(&path).unwrap();
+            assert_eq!(from, before);
+            log.write_all(word.as_bytes()).unwrap();
+            assert_eq!(read_from(&path, from).unwrap(), word);
+        }
+        let (log, _) = open_log(&path).unwrap();
+        log.set_len(LOG_BYTES + 1).unwrap();
+        assert_eq!(open_log(&path).unwrap().1, 0);
+        let aside = directory.path().join("episoded.log.1");
+        assert_eq!(aside.metadata().unwrap().len(), LOG_BYTES + 1);
+    }
 
     #[test]
     fn a_daemon_can_be_started_wherever_its_socket_keeps_its_name() {

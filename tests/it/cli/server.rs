@@ -112,6 +112,25 @@ async fn a_daemon_that_cannot_start_says_why() {
 }
 
 #[tokio::test]
+async fn the_log_tells_of_the_daemon_before_and_an_error_only_of_its_own() {
+    let dirs = Dirs::new();
+    let ctl = Ctl::new(&dirs);
+    for _ in 0..2 {
+        ctl.ok(&["server", "start"]).await;
+        ctl.ok(&["server", "stop"]).await;
+    }
+    let log = dirs.runtime().join("episoded.log");
+    let told = fs::read_to_string(&log).expect("it is there");
+    for incarnation in ["incarnation=1 ", "incarnation=2 "] {
+        assert!(told.contains(incarnation), "{told}");
+    }
+    fs::write(dirs.state().join("registry.db"), "no registry at all").expect("it is written");
+    let failed = ctl.run(&["server", "start"]).await;
+    assert!(failed.stderr.contains("registry.db"), "{failed:?}");
+    assert!(!failed.stderr.contains("incarnation"), "{failed:?}");
+}
+
+#[tokio::test]
 async fn a_backup_replaces_nothing_but_a_file() {
     let daemon = Daemon::start().await;
     let ctl = Ctl::new(daemon.dirs());
