@@ -200,7 +200,13 @@ impl Daemon {
         )
         .map_err(failed)?;
         let stop = Arc::new(Notify::new());
-        let serving = self.recover(&doors, &stop).await?;
+        let serving = tokio::select! {
+            serving = self.recover(&doors, &stop) => serving?,
+            () = signals.stop.told() => {
+                self.give_up(doors, files).await;
+                return Ok(());
+            }
+        };
         health.set(true).await;
         self.notifier.ready();
         info!(operator = %self.config.operator_socket.display(), "serving");
@@ -208,8 +214,7 @@ impl Daemon {
         let ended = loop {
             tokio::select! {
                 _ = pulse.tick() => {}
-                _ = signals.terminate.recv() => break Ok(()),
-                _ = signals.interrupt.recv() => break Ok(()),
+                () = signals.stop.told() => break Ok(()),
                 () = stop.notified() => break Ok(()),
                 _ = signals.hangup.recv() => self.reload(&doors, &serving, telemetry),
                 () = serving.writer.ended() => {
@@ -223,6 +228,18 @@ impl Daemon {
             self.drain(doors).await;
         }
         finish(serving, ended, files, &self.lock).await
+    }
+
+    /// Stops before the registry is back: nothing was served. The thread that recovers
+    /// it goes with the process, as at a crash, and nobody has the state before that.
+    async fn give_up(self, doors: Doors, files: Vec<SocketFile>) {
+        self.notifier.stopping();
+        self.drain(doors).await;
+        for file in files {
+            let _ = file.remove(&self.lock);
+        }
+        std::mem::forget(self.lock);
+        info!("stopped before the registry was recovered");
     }
 
     /// Opens the registry and brings it back, off the runtime's threads.
@@ -484,17 +501,32 @@ async fn accept(
 }
 
 struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+    stop: Stop,
     hangup: Signal,
 }
+
+/// SIGTERM and SIGINT, which mean the same.
+struct Stop([Signal; 2]);
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            stop: Stop([
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+            ]),
             hangup: signal(SignalKind::hangup())?,
         })
+    }
+}
+
+impl Stop {
+    /// Waits until the daemon is told to stop.
+    async fn told(&mut self) {
+        let [terminate, interrupt] = &mut self.0;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     }
 }

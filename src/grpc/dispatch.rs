@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -15,6 +15,7 @@ use std::{
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use tokio::{sync::SetOnce, time::Instant};
 use tonic::{Code, Status, body::Body};
 use tracing::debug;
 
@@ -56,7 +57,7 @@ pub struct Dispatcher {
     socket: Socket,
     call_timeout: Duration,
     in_progress: AtomicUsize,
-    draining: AtomicBool,
+    draining: SetOnce<()>,
 }
 
 /// Counts a call while it lasts.
@@ -90,7 +91,7 @@ impl Dispatcher {
             socket,
             call_timeout,
             in_progress: AtomicUsize::new(0),
-            draining: AtomicBool::new(false),
+            draining: SetOnce::new(),
         }
     }
 
@@ -101,7 +102,7 @@ impl Dispatcher {
 
     /// Refuses new calls from now on.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        let _ = self.draining.set(());
     }
 
     /// Answers one call. The future has room for little, and is the same size for
@@ -119,10 +120,12 @@ impl Dispatcher {
             let Some(method) = policy::find(request.uri().path()) else {
                 return Box::pin(turn_away(request, status::unknown_method())).await;
             };
-            if dispatcher.services.ready().is_none() {
-                Box::pin(dispatcher.wait_for_recovery(method)).await;
-            }
-            let (answer, timeout) = match dispatcher.admit(method, &peer, request.headers()) {
+            let waited = match dispatcher.services.ready() {
+                Some(_) => Duration::ZERO,
+                None => Box::pin(dispatcher.wait_for_recovery(method, request.headers())).await,
+            };
+            let admitted = dispatcher.admit(method, &peer, request.headers(), waited);
+            let (answer, timeout) = match admitted {
                 Ok(Admitted::Ours {
                     service,
                     ready,
@@ -156,13 +159,20 @@ impl Dispatcher {
         (before < MAX_IN_PROGRESS).then_some(counted)
     }
 
-    /// A call that comes while the registry is recovered waits for it: under socket
-    /// activation the first call is what starts the daemon.
-    async fn wait_for_recovery(&self, method: &Method) {
-        if matches!(method.service, Service::Ours(_)) && !self.draining.load(Ordering::Relaxed) {
-            let recovered = self.services.recovered();
-            let _ = tokio::time::timeout(self.call_timeout, recovered).await;
+    /// A call that comes while the registry is recovered waits for it, at most until
+    /// its deadline: under socket activation the first call is what starts the
+    /// daemon. How long it waited.
+    async fn wait_for_recovery(&self, method: &Method, headers: &HeaderMap) -> Duration {
+        let arrived = Instant::now();
+        if matches!(method.service, Service::Ours(_)) {
+            let patience = self.timeout(method, headers).unwrap_or(self.call_timeout);
+            tokio::select! {
+                () = self.services.recovered() => {}
+                () = self.draining.wait() => {}
+                () = tokio::time::sleep(patience) => {}
+            }
         }
+        arrived.elapsed()
     }
 
     fn admit(
@@ -170,6 +180,7 @@ impl Dispatcher {
         method: &Method,
         peer: &Arc<Peer>,
         headers: &HeaderMap,
+        waited: Duration,
     ) -> Result<Admitted<'_>, Refusal> {
         self.check_socket(method)?;
         let service = match method.service {
@@ -177,12 +188,16 @@ impl Dispatcher {
             Service::Common(service) => return Ok(Admitted::Common(service)),
         };
         let ready = self.services.ready().ok_or_else(status::not_serving)?;
-        if self.draining.load(Ordering::Relaxed) {
+        if self.draining.get().is_some() {
             return Err(status::not_serving());
+        }
+        let timeout = self.timeout(method, headers);
+        let timeout = timeout.map(|timeout| timeout.saturating_sub(waited));
+        if timeout.is_some_and(|left| left.is_zero()) {
+            return Err(status::late());
         }
         let sessions = ready.sessions();
         let own = self.identify(method, sessions, headers)?;
-        let timeout = self.timeout(method, headers);
         let deadline = timeout.map(|timeout| {
             let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX / 2);
             sessions.now().awake + millis

@@ -15,7 +15,8 @@ use crate::{
     reason::Reason,
     secret::Handle,
     session::{
-        error::ResumeError,
+        batch::Target,
+        error::{ResumeError, TargetError},
         index::View,
         operation::{
             Operation,
@@ -40,7 +41,7 @@ use super::{
         request::{self, EndingFields},
         show::{self, Shower},
     },
-    status::{IntoRefusal, Refusal, Violations, no_session},
+    status::{IntoRefusal, Refusal, Violations, handle_not_accepted, no_session},
     watch::{self, Beats},
 };
 
@@ -286,22 +287,20 @@ impl SessionService for SessionApi {
         let caller = Caller::of(request.extensions())?.clone();
         let request = request.into_inner();
         let counters = request::totals(request.counters);
-        let view = match caller.target(&request.session_id)? {
-            crate::session::batch::Target::Own(_) => caller.own_view()?.clone(),
-            crate::session::batch::Target::Named(id) => {
-                let view = self
-                    .sessions
-                    .by_id(&id)
-                    .ok_or_else(|| no_session(id.as_str()))?;
-                if !view.session.is_active() {
-                    let ended = crate::session::error::TargetError::Terminated(view.session);
-                    return Err(ended.into_refusal(id.as_str()).into());
-                }
-                view
+        let (view, is_own) = match caller.target(&request.session_id)? {
+            Target::Own(_) => (caller.own_view()?.clone(), true),
+            Target::Named(id) => {
+                let view = self.sessions.by_id(&id);
+                (view.ok_or_else(|| no_session(id.as_str()))?, false)
             }
         };
         let heard = self.sessions.heartbeat(view.session.seq, counters);
-        let view = heard.ok_or_else(super::status::handle_not_accepted)?;
+        let view = heard.ok_or_else(|| {
+            if is_own {
+                return handle_not_accepted();
+            }
+            TargetError::Terminated(view.session).into_refusal(&request.session_id)
+        })?;
         let session = &view.session;
         Ok(Response::new(pb::HeartbeatSessionResponse {
             status: show::status(session.status()).into(),

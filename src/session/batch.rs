@@ -19,6 +19,7 @@ use crate::{
     session::{
         error::TargetError,
         event::{About, Event, EventKind},
+        expiry,
         index::{HandleMatch, IndexWriter, Interner, View},
         limits::Limits,
         manifests::Manifests,
@@ -203,14 +204,18 @@ impl Batch<'_> {
         }
     }
 
-    /// As [`Batch::target`], live, and unchanged since the caller's etag.
+    /// As [`Batch::target`], live, and unchanged since the caller's etag. One whose
+    /// deadline has passed is not live, whether or not the writer has ended it yet:
+    /// its handle is refused since then.
     pub fn live_target(
         &self,
         target: &Target,
         etag: Option<Revision>,
     ) -> Result<View, TargetError> {
         let view = self.target(target)?;
-        if !view.session.is_active() {
+        let heard_since = self.index.index().heard_since();
+        let is_due = expiry::due(&view.session, &view.live, heard_since, self.now).is_some();
+        if is_due || !view.session.is_active() {
             return Err(TargetError::Terminated(view.session));
         }
         self.check_etag(&view.session, etag)?;

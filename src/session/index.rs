@@ -162,9 +162,15 @@ impl Index {
         }
     }
 
-    /// Notes activity and counters of a session, by heartbeat.
+    /// Notes activity and counters of a session, by heartbeat. None: it is not live,
+    /// or its deadline has passed; who is silent for too long is not brought back
+    /// because the writer has not acted on it yet.
     pub fn heartbeat(&self, seq: Seq, counters: Counters, now: Now) -> Option<View> {
         let slot = self.order.slot(seq)?;
+        let view = self.view_if(slot, |session| session.seq == seq && session.is_active())?;
+        if expiry::due(&view.session, &view.live, self.heard_since(), now).is_some() {
+            return None;
+        }
         self.note_use(slot, seq, now);
         let became_dirty = self.slots.change(slot, |s| s.merge(counters));
         if became_dirty {

@@ -1,5 +1,7 @@
 //! Deadlines as clients see them.
 
+use std::time::Duration;
+
 use episoded::proto::session as pb;
 use episoded::reason::Reason;
 
@@ -37,6 +39,42 @@ async fn without_a_deadline_the_configured_one_is_given_and_zero_is_none() {
         let given = life(&mut operator, registration("work")).await;
         assert_eq!(given, default, "{arguments:?}");
         assert_eq!(life(&mut operator, hour()).await, Some(3_600));
+    }
+}
+
+/// What is promised within a second is there within five.
+#[tokio::test]
+async fn a_deadline_is_acted_on_within_a_second_though_nobody_calls() {
+    use pb::register_session_request::Deadline;
+    const TTL: i64 = 1;
+    let daemon = Daemon::start().await;
+    let mut operator = daemon.operator().await;
+    let watch = operator.watch_sessions(pb::WatchSessionsRequest::default());
+    let mut watch = watch.await.expect("it watches").into_inner();
+    for request in [
+        pb::RegisterSessionRequest {
+            deadline: Some(Deadline::Ttl(seconds(TTL))),
+            ..registration("work")
+        },
+        pb::RegisterSessionRequest {
+            idle_timeout: Some(seconds(TTL)),
+            ..registration("work")
+        },
+    ] {
+        let session = register(&mut operator, request).await;
+        let ended = async {
+            loop {
+                let answer = watch.message().await.expect("the watch goes on");
+                let answer = answer.expect("the watch does not end");
+                let is_end = |event: &pb::Event| event.kind() == pb::EventKind::Terminated;
+                if let Some(end) = answer.events.into_iter().find(is_end) {
+                    return end.session.expect("it is about one").session_id;
+                }
+            }
+        };
+        let promised = Duration::from_secs(TTL.unsigned_abs() + 5);
+        let ended = tokio::time::timeout(promised, ended).await;
+        assert_eq!(ended.expect("it is told"), session.session_id);
     }
 }
 

@@ -4,9 +4,11 @@
 //! stand still where it opens the file, until the test lets it go.
 
 use std::path::Path;
+use std::time::Duration;
 
 use episoded::proto::session as pb;
 use episoded::reason::Reason;
+use prost::Message as _;
 use tokio::net::{UnixListener, UnixStream};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -16,6 +18,12 @@ use crate::harness::{
     Daemon, Preload, connect, find, get, own, refusal, register, registration, within,
 };
 use crate::reflection;
+use crate::transport::wire::{Wire, timed_call};
+
+const REGISTER: &str = "/episoded.session.v1.SessionService/RegisterSession";
+
+/// What is promised within five seconds is there within five times that.
+const FIVE_TIMES_FIVE: Duration = Duration::from_secs(25);
 
 const SERVICES: [&str; 4] = [
     "",
@@ -125,6 +133,51 @@ async fn calls_that_come_meanwhile_wait_and_are_answered_from_what_came_back() {
         assert_eq!(answer.session_id, session.session_id);
         assert_eq!(answer.status(), pb::SessionStatus::Active);
     }
+}
+
+/// The call that waits is answered, a health check on another connection too.
+#[tokio::test]
+async fn a_stop_meanwhile_is_over_within_five_seconds_and_calls_are_told() {
+    let recovering = Recovering::start(Daemon::builder().stopped()).await;
+    let mut daemon = recovering.daemon;
+    let mut operator = daemon.operator().await;
+    let waiting = tokio::spawn(async move {
+        let answer = operator.register_session(registration("work")).await;
+        refusal(answer)
+    });
+    assert_eq!(
+        health_of(&daemon.operator_socket()).await[0],
+        ServingStatus::NotServing
+    );
+    let stopped = tokio::time::timeout(FIVE_TIMES_FIVE, daemon.sigterm()).await;
+    let exit = stopped.expect("it is over");
+    assert_eq!(exit.code(), Some(0), "{exit:?}");
+    assert!(!daemon.operator_socket().exists(), "an orderly stop");
+    let refused = within(waiting).await.expect("it does not panic");
+    refused.expect(Reason::ShuttingDown);
+    drop(recovering.held);
+    daemon.wrap(Vec::new());
+    daemon.restart().await;
+    register(&mut daemon.operator().await, registration("work")).await;
+}
+
+#[tokio::test]
+async fn a_call_whose_own_deadline_passes_meanwhile_is_not_carried_out() {
+    let recovering = Recovering::start(Daemon::builder().stopped()).await;
+    let mut daemon = recovering.daemon;
+    let mut wire = Wire::open(&daemon.operator_socket()).await;
+    let late = pb::RegisterSessionRequest {
+        session_id: "late".to_owned(),
+        ..registration("work")
+    };
+    let call = timed_call(1, REGISTER, "200m", &late.encode_to_vec());
+    wire.send(&call).await;
+    wire.answered(1).await;
+    drop(recovering.held);
+    daemon.ready().await;
+    let found = get(&mut daemon.operator().await, "late").await;
+    let unknown = found.expect_err("it was not begun");
+    unknown.expect(Reason::SessionNotFound);
 }
 
 #[tokio::test]

@@ -12,5 +12,6 @@ mod pages;
 mod reboot;
 mod retention;
 mod revocations;
+mod shown;
 mod threads;
 mod time;

@@ -1,9 +1,11 @@
 //! `episodectl run` against the real daemon.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Ctl, Daemon, Running, done};
+use crate::harness::{Ctl, Daemon, Preload, Running, done};
 
 mod confined;
 mod ended;
@@ -193,6 +195,31 @@ async fn heartbeats_outlast_the_idle_timeout_and_a_rotated_handle() {
     let ran = start(&daemon, &["--idle", "2s"], script).end().await;
     assert_eq!(ran.code, Some(7), "{ran:?}");
     assert_eq!(session(&daemon).await["termination"]["rationale"], "normal");
+}
+
+/// Its timers run ten times as fast. What is promised within ten seconds is there
+/// within five times that.
+#[tokio::test]
+async fn a_run_idles_out_after_a_minute_and_is_heard_of_every_ten_seconds() {
+    let daemon = Daemon::start().await;
+    let hurried = Preload::compile("transport/hurried.c");
+    let ctl = Ctl::new(daemon.dirs());
+    let mut command = ctl.command(&line(&[], &["sh", "-c", "read x"]));
+    command.env("LD_PRELOAD", hurried.path()).env("HURRY", "10");
+    let mut run = Running::start(&mut command);
+    bound(&daemon).await;
+    assert_eq!(session(&daemon).await["idleTimeout"], "60s");
+    let at = async || session(&daemon).await["lastActivityTime"].clone();
+    let beats = async {
+        for _ in 0..2 {
+            let before = at().await;
+            while at().await == before {}
+        }
+    };
+    let beaten = tokio::time::timeout(Duration::from_secs(2 * 5), beats).await;
+    beaten.expect("it is heard of");
+    run.write("over\n").await;
+    assert_eq!(run.exited().await.code, Some(0));
 }
 
 #[tokio::test]

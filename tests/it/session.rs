@@ -5,4 +5,5 @@ mod handle;
 mod lookup;
 mod persistence;
 mod registration;
+mod shown;
 mod termination;

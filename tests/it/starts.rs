@@ -65,3 +65,20 @@ async fn two_states_are_served_by_two_daemons() {
     let (serving, ended) = settled(processes).await;
     assert_eq!((serving.len(), ended.len()), (2, 2));
 }
+
+#[tokio::test]
+async fn the_limit_of_open_files_is_raised_to_its_hard_limit() {
+    let mut daemon = Daemon::builder().stopped();
+    let lower = r#"ulimit -Sn 256; exec "$@""#;
+    daemon.wrap(["bash", "-c", lower, "_"].map(Into::into).into());
+    daemon.restart().await;
+    let limits = format!("/proc/{}/limits", daemon.running().pid());
+    let limits = std::fs::read_to_string(limits).expect("it runs");
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words: Vec<_> = files.expect("it is listed").split_whitespace().collect();
+    let [soft, hard] = [words[3], words[4]];
+    assert_ne!(hard, "256", "there is something to raise");
+    assert_eq!(soft, hard);
+}

@@ -71,12 +71,19 @@ impl Sessions {
         cursor: Revision,
         limit: usize,
     ) -> Result<(Vec<Arc<Event>>, Revision), CallError<EventsError>> {
-        self.check_resume(cursor)
-            .map_err(|error| CallError::Refused(EventsError::Resume(error)))?;
-        let read = self
-            .read(move |store| store.events(cursor, Order::Forward, limit))
-            .await;
-        let stored = flatten(read)?;
+        let refused = |error| CallError::Refused(EventsError::Resume(error));
+        self.check_resume(cursor).map_err(refused)?;
+        let tally = Arc::clone(&self.shared.tally);
+        let read = self.read(move |store| {
+            let events = store.events(cursor, Order::Forward, limit)?;
+            // On the thread that deletes events: what these begin with is not moved
+            // meanwhile.
+            Ok((events, tally.read().compacted))
+        });
+        let (stored, oldest) = flatten(read.await)?;
+        if cursor < oldest {
+            return Err(refused(ResumeError::Compacted { oldest }));
+        }
         let mut events = Vec::with_capacity(stored.len());
         for event in stored {
             if event.restart().is_some() {
@@ -176,9 +183,9 @@ impl Sessions {
     }
 }
 
-fn flatten(
-    read: Result<Result<Vec<Arc<Event>>, ReadError>, CallError<ReadError>>,
-) -> Result<Vec<Arc<Event>>, CallError<EventsError>> {
+fn flatten<T>(
+    read: Result<Result<T, ReadError>, CallError<ReadError>>,
+) -> Result<T, CallError<EventsError>> {
     match read {
         Ok(Ok(events)) => Ok(events),
         Ok(Err(error)) => Err(CallError::Refused(EventsError::Read(error))),

@@ -195,9 +195,14 @@ impl Daemon {
 
     /// Waits until the running process has written that.
     pub async fn logged(&self, text: &str) {
+        self.logged_so(|all| all.contains(text)).await;
+    }
+
+    /// Waits until what the running process has written is so; all of it.
+    pub async fn logged_so(&self, is_so: impl Fn(&str) -> bool) -> String {
         let mut output = self.running().output.clone();
-        let written = within(output.wait_for(|all| all.contains(text))).await;
-        written.expect("the daemon runs");
+        let written = within(output.wait_for(|all| is_so(all))).await;
+        written.expect("the daemon runs").clone()
     }
 
     /// What the running process has written so far.

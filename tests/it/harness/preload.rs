@@ -1,6 +1,7 @@
 //! Libraries that are preloaded into the daemon: what cannot be had otherwise.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::Command;
 
 use super::repository;
@@ -23,6 +24,11 @@ impl Preload {
             .expect("a build needs a C compiler");
         assert!(status.success());
         Self(library)
+    }
+
+    /// What LD_PRELOAD must be.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     /// The words in front of a command that make it run with the library, which

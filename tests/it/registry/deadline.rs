@@ -27,6 +27,11 @@ const CALL_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A client of this registry, as the daemon serves it.
 async fn client(registry: &Registry) -> Client {
+    let dispatcher = dispatcher(registry, CALL_TIMEOUT).await;
+    connect(&dispatcher).await
+}
+
+async fn dispatcher(registry: &Registry, call_timeout: Duration) -> Arc<Dispatcher> {
     let health = Health::new().await;
     let services = Services::for_operator(&health);
     let nowhere = std::path::PathBuf::new();
@@ -46,7 +51,11 @@ async fn client(registry: &Registry) -> Client {
         session,
         admin: AdminApi::new(registry.sessions.clone(), facts, stop),
     });
-    let dispatcher = Arc::new(Dispatcher::new(services, Socket::Operator, CALL_TIMEOUT));
+    Arc::new(Dispatcher::new(services, Socket::Operator, call_timeout))
+}
+
+async fn connect(dispatcher: &Arc<Dispatcher>) -> Client {
+    let dispatcher = Arc::clone(dispatcher);
     let caller = peer(Socket::Operator);
     let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
     let answer = service_fn(move |request| {
@@ -65,14 +74,16 @@ async fn client(registry: &Registry) -> Client {
     Client::new(channel.expect("it connects"))
 }
 
-/// Registers it in a call that would wait for an hour.
-async fn register(client: &mut Client, id: &str) -> Result<(), Refusal> {
+/// Registers it in a call that would wait that long; none: for ever.
+async fn register(client: &mut Client, id: &str, timeout: Option<&str>) -> Result<(), Refusal> {
     let mut request = tonic::Request::new(pb::RegisterSessionRequest {
         session_id: id.to_owned(),
         ..registration("work")
     });
-    let hour = "1H".parse().expect("it is printable");
-    request.metadata_mut().insert("grpc-timeout", hour);
+    if let Some(timeout) = timeout {
+        let timeout = timeout.parse().expect("it is printable");
+        request.metadata_mut().insert("grpc-timeout", timeout);
+    }
     let answer = within(client.register_session(request)).await;
     answer
         .map(drop)
@@ -84,15 +95,16 @@ async fn a_call_is_answered_at_its_deadline_and_dropped_if_it_was_not_begun() {
     let registry = Registry::new(Limits::default());
     let mut first = client(&registry).await;
     let mut second = client(&registry).await;
-    register(&mut first, "before").await.expect("it registers");
+    let before = register(&mut first, "before", None).await;
+    before.expect("it registers");
 
     registry.fail(&[Fault::Held]);
-    let begun = register(&mut first, "begun").await;
+    let begun = register(&mut first, "begun", Some("1H")).await;
     begun
         .expect_err("it is not durable yet")
         .expect(Reason::DeadlineExceeded);
     registry.until_held();
-    let waiting = register(&mut second, "waiting").await;
+    let waiting = register(&mut second, "waiting", None).await;
     waiting
         .expect_err("it waits")
         .expect(Reason::DeadlineExceeded);
@@ -107,4 +119,30 @@ async fn a_call_is_answered_at_its_deadline_and_dropped_if_it_was_not_begun() {
     registry.look().await;
     assert!(registry.get("begun").is_some(), "it was begun");
     assert!(registry.get("waiting").is_none(), "it was not");
+}
+
+#[tokio::test]
+async fn new_calls_of_a_drain_are_refused_and_those_that_had_begun_are_answered() {
+    let registry = Registry::new(Limits::default());
+    let dispatcher = dispatcher(&registry, Duration::from_mins(5)).await;
+    let mut first = connect(&dispatcher).await;
+    let mut second = connect(&dispatcher).await;
+    registry.fail(&[Fault::Held]);
+    let begun = tokio::spawn(async move { register(&mut first, "begun", None).await });
+    let held = async {
+        while !registry.has_failed() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(held).await;
+    dispatcher.drain();
+    let late = register(&mut second, "late", None).await;
+    late.expect_err("it came too late")
+        .expect(Reason::ShuttingDown);
+    registry.until_held();
+    registry.let_go();
+    let begun = within(begun).await.expect("it does not panic");
+    begun.expect("it registers");
+    registry.rest().await;
+    assert!(registry.get("begun").is_some() && registry.get("late").is_none());
 }

@@ -118,7 +118,9 @@ impl Faulty {
     /// The next failure in the queue, if there is one.
     fn fault(&mut self) -> Result<(), AppendError> {
         let cause = || "a test wanted it".into();
-        match self.faults.lock().pop_front() {
+        // Not in the match: it would hold the queue for as long as the store is held.
+        let next = self.faults.lock().pop_front();
+        match next {
             Some(Fault::Full) => Err(AppendError::Full(cause())),
             Some(Fault::Failed) => Err(AppendError::Failed(cause())),
             Some(Fault::Unknown) => Err(AppendError::Unknown(cause())),

@@ -3,12 +3,21 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use episoded::grpc::caller::Caller;
+use episoded::proto::session as pb;
+use episoded::proto::session::session_service_server::SessionService as _;
+use episoded::reason::Reason;
 use episoded::secret::Handle;
+use episoded::session::batch::Target;
+use episoded::session::error::{CallError, TargetError};
 use episoded::session::filter::Filter;
 use episoded::session::limits::Limits;
-use episoded::session::state::{Counters, Seq, Status, TerminationReason};
+use episoded::session::operation::update::Update;
+use episoded::session::state::{Counters, Seq, Socket, Status, TerminationReason};
+use tonic::Request;
 
-use super::equipment::{Registry, work_id};
+use super::equipment::{Registry, call, peer, service, session_id, work_id};
+use crate::harness::refusal;
 
 const SECOND: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_mins(2);
@@ -40,6 +49,59 @@ fn assert_idled_out(registry: &Registry, id: &str) {
         (TerminationReason::Timeout, "idle")
     );
     assert_eq!(registry.status(id), Status::Terminated);
+}
+
+/// Its handle is refused from that instant on; nothing brings it back before the
+/// writer has acted.
+#[tokio::test]
+async fn a_session_that_was_silent_for_too_long_is_not_brought_back() {
+    let heartbeat = |id: &str| {
+        let mut request = Request::new(pb::HeartbeatSessionRequest {
+            session_id: id.to_owned(),
+            ..Default::default()
+        });
+        request.extensions_mut().insert(Caller {
+            peer: peer(Socket::Operator),
+            own: None,
+            deadline: None,
+        });
+        request
+    };
+    let registry = Registry::new(Limits::default());
+    let handle = silent_for(&registry, "s", IDLE).await;
+    registry.clock.advance(JUST_BEFORE);
+    let api = service(&registry);
+    let heard = api.heartbeat_session(heartbeat("s")).await;
+    heard.expect("it lives");
+
+    registry.clock.advance(IDLE);
+    let late = refusal(api.heartbeat_session(heartbeat("s")).await);
+    late.expect(Reason::SessionTerminated);
+    assert!(registry.opened_by(&handle).is_none());
+    registry.look().await;
+    assert_idled_out(&registry, "s");
+}
+
+#[tokio::test]
+async fn a_change_that_comes_after_the_deadline_does_not_move_it() {
+    let registry = Registry::new(Limits::default());
+    silent_for(&registry, "s", IDLE).await;
+    registry.clock.advance(IDLE);
+    let moved = Update {
+        target: Target::Named(session_id("s")),
+        labels: None,
+        until: None,
+        idle: Some(None),
+        etag: None,
+        call: call(),
+    };
+    let refused = registry.call(moved).await.expect_err("it is over");
+    assert!(
+        matches!(refused, CallError::Refused(TargetError::Terminated(_))),
+        "{refused:?}"
+    );
+    registry.look().await;
+    assert_idled_out(&registry, "s");
 }
 
 #[tokio::test]

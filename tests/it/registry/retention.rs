@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use episoded::grpc::caller::Caller;
+use episoded::grpc::session::SessionApi;
 use episoded::proto::session as pb;
-use episoded::proto::session::session_service_server::SessionService as _;
+use episoded::proto::session::session_service_server::SessionService;
 use episoded::reason::Reason;
 use episoded::session::limits::Limits;
+use episoded::session::service::Wait;
 use episoded::session::state::{Revision, Socket};
-use tonic::{Code, Request};
+use tokio_stream::StreamExt as _;
+use tonic::{Code, Request, Response};
 
-use super::equipment::{Registry, peer, service};
-use crate::harness::Refusal;
+use super::equipment::{Fault, Registry, peer, registration, service};
+use crate::harness::{Refusal, within};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -27,6 +30,13 @@ async fn kept(registry: &Registry) -> Vec<u64> {
 
 /// Begins to watch after a revision.
 async fn begin(registry: &Registry, request: pb::WatchSessionsRequest) -> Result<(), Refusal> {
+    watch(registry, request).await.map(drop)
+}
+
+async fn watch(
+    registry: &Registry,
+    request: pb::WatchSessionsRequest,
+) -> Result<<SessionApi as SessionService>::WatchSessionsStream, Refusal> {
     let mut request = Request::new(request);
     request.extensions_mut().insert(Caller {
         peer: peer(Socket::Operator),
@@ -35,7 +45,7 @@ async fn begin(registry: &Registry, request: pb::WatchSessionsRequest) -> Result
     });
     let watch = service(registry).watch_sessions(request).await;
     watch
-        .map(drop)
+        .map(Response::into_inner)
         .map_err(|status| Refusal::of(&status).expect("it is ours"))
 }
 
@@ -144,4 +154,40 @@ async fn a_bookmark_of_another_registry_is_refused_wherever_it_stands() {
         let refused = refused.expect_err("it is another");
         refused.expect(Reason::RegistryChanged);
     }
+}
+
+/// Its place is there when it begins, and is deleted before it is read.
+#[tokio::test]
+async fn a_watch_whose_place_is_deleted_meanwhile_is_told_so_and_skips_nothing() {
+    let limits = Limits {
+        event_retention: HOUR,
+        ..Limits::default()
+    };
+    let registry = Registry::new(limits);
+    for id in ["a", "b"] {
+        registry.registered(id, |_| {}).await;
+    }
+    let old = registry.sessions.revision();
+    // Events from before a start are read from the journal.
+    let registry = registry.restart_after(|clock| clock.advance(HOUR / 2));
+    registry.registered("c", |_| {}).await;
+
+    registry.fail(&[Fault::Held]);
+    let last = registration(&registry.sessions, "d", "work");
+    let last = registry.sessions.call(last, Wait::PATIENT);
+    registry.until_held();
+    let mut told = watch(&registry, after(Revision(0)))
+        .await
+        .expect("it begins");
+    let first = within(told.next()).await.expect("it says where it is");
+    assert_eq!(first.expect("it goes on").through, 0);
+    registry.clock.advance(HOUR / 2 + SECOND);
+    registry.let_go();
+    within(last).await.expect("it registers");
+    let then = within(told.next()).await.expect("it is told");
+    let refused = then.expect_err("its place is gone");
+    let refused = Refusal::of(&refused).expect("it is ours");
+    let refused = refused.expect(Reason::RevisionCompacted);
+    assert_eq!(refused.metadata["oldest"], old.0.to_string());
+    assert!(within(told.next()).await.is_none(), "that was the end");
 }

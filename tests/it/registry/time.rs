@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use episoded::session::batch::Target;
+use episoded::ids::RequestId;
+use episoded::secret::Handle;
+use episoded::session::batch::{Call, Target};
 use episoded::session::limits::Limits;
 use episoded::session::operation::register::Until;
+use episoded::session::operation::rotate::Rotate;
 use episoded::session::operation::update::Update;
 use episoded::session::service::Wait;
 use episoded::session::state::{Status, TerminationReason};
+use episoded::session::store::Request;
 
 use super::equipment::{Registry, call, identity, registration, session_id};
 use crate::harness::within;
@@ -124,4 +128,32 @@ async fn a_deadline_that_is_moved_counts_from_then_on_and_the_old_one_does_not()
         assert_eq!(live, 3 - ended, "after {ended}");
     }
     assert_eq!(registry.status("never"), Status::Active);
+}
+
+#[tokio::test]
+async fn a_replaced_handle_may_repeat_its_rotation_for_a_minute() {
+    for (passed, is_repeated) in [(59_999, true), (60_000, false)] {
+        let registry = Registry::new(Limits::default());
+        let first = registry.registered("s", |_| {}).await;
+        let rotate = || {
+            let handle = Handle::random();
+            Rotate {
+                target: Target::Own(registry.sessions.digest_handle(&first)),
+                digest: registry.sessions.digest_handle(&handle),
+                handle,
+                etag: None,
+                call: Call {
+                    request: Some(Request {
+                        id: RequestId::parse("r-1").expect("it is one"),
+                        body: [7; 16],
+                    }),
+                    ..call()
+                },
+            }
+        };
+        registry.call(rotate()).await.expect("it rotates");
+        registry.clock.advance(Duration::from_millis(passed));
+        let again = registry.call(rotate()).await;
+        assert_eq!(again.is_ok(), is_repeated, "after {passed} ms: {again:?}");
+    }
 }

@@ -146,6 +146,43 @@ async fn a_rotated_handle_is_refused_from_the_reply_on() {
     assert_eq!(new.expect("the new one works").session_id, first.session_id);
 }
 
+/// Who did not hear the answer asks again, with the handle that is known.
+#[tokio::test]
+async fn a_replaced_handle_may_repeat_its_rotation_and_nothing_else() {
+    let daemon = Daemon::start().await;
+    let mut session = daemon.session().await;
+    let first = register(&mut daemon.operator().await, registration("work")).await;
+    let first = first.ephemeral_handle;
+    let rotate = |handle: &str, request_id: &str| {
+        let request = pb::RotateHandleRequest {
+            request_id: request_id.to_owned(),
+            ..Default::default()
+        };
+        bearer(request, handle)
+    };
+    let mut handles = Vec::new();
+    for _ in 0..2 {
+        let rotated = session.rotate_handle(rotate(&first, "r-1")).await;
+        let rotated = rotated.expect("it rotates").into_inner().session;
+        handles.push(rotated.expect("the answer holds it").ephemeral_handle);
+    }
+    let [unheard, known] = &handles[..] else {
+        panic!("two rotations");
+    };
+    let opened = find(&mut session, own(known)).await;
+    opened.expect("the last one works");
+    for dead in [&first, unheard] {
+        let found = find(&mut session, own(dead)).await;
+        found
+            .expect_err("it is dead")
+            .expect(Reason::HandleNotAccepted);
+    }
+    let other = session.rotate_handle(rotate(&first, "r-2")).await;
+    refusal(other).expect(Reason::HandleNotAccepted);
+    let opened = find(&mut session, own(known)).await;
+    opened.expect("it still works");
+}
+
 /// Sends an empty message to a method by its path; whether it was answered.
 async fn empty_call(socket: &std::path::Path, path: &str) -> Result<Response<()>, Status> {
     let mut grpc = tonic::client::Grpc::new(connect(socket).await);

@@ -111,11 +111,6 @@ async fn an_ended_session_is_shown_with_its_record_and_without_its_secrets() {
     let answer = answer.expect("it ends").into_inner().session;
     let ended = get(&mut operator, &session.session_id).await;
     let ended = ended.expect("it is remembered");
-    eprintln!(
-        "{:?} {:?}",
-        answer.as_ref().unwrap().counters,
-        ended.counters
-    );
     assert_eq!(answer.as_ref(), Some(&ended), "one answer");
 
     let record = ended.termination.clone().expect("with its record");

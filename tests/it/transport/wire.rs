@@ -137,22 +137,43 @@ impl Wire {
 
 /// The header block of a call that sends no message, or one afterwards.
 fn head(stream: u32, path: &str, authority: &str, flags: u8) -> Vec<u8> {
+    let block = block(path, authority);
+    frame(HEADERS, END_HEADERS | flags, stream, &block)
+}
+
+fn block(path: &str, authority: &str) -> Vec<u8> {
     // POST and http from the static table, as are the names of the next two.
     let mut block = vec![0x83, 0x86];
     literal(&[0x04], path, &mut block);
     literal(&[0x01], authority, &mut block);
     literal(&[0x0f, 31 - 15], "application/grpc", &mut block);
     literal(&[0x00, 2, b't', b'e'], "trailers", &mut block);
-    frame(HEADERS, END_HEADERS | flags, stream, &block)
+    block
 }
 
 /// A whole call with that message.
-pub fn call(stream: u32, path: &str, message: &[u8]) -> Vec<u8> {
-    let length = (message.len() as u32).to_be_bytes();
-    let message = [&EMPTY[..1], &length, message].concat();
+pub fn call(stream: u32, path: &str, sent: &[u8]) -> Vec<u8> {
     let mut octets = head(stream, path, "localhost", 0);
-    octets.extend(frame(DATA, END_STREAM, stream, &message));
+    octets.extend(message(stream, sent));
     octets
+}
+
+/// The same with a deadline of its own, as gRPC writes it.
+pub fn timed_call(stream: u32, path: &str, timeout: &str, sent: &[u8]) -> Vec<u8> {
+    let mut block = block(path, "localhost");
+    let name = b"grpc-timeout";
+    block.extend([0x00, name.len() as u8]);
+    literal(name, timeout, &mut block);
+    let mut octets = frame(HEADERS, END_HEADERS, stream, &block);
+    octets.extend(message(stream, sent));
+    octets
+}
+
+/// The message of a call that was begun.
+pub fn message(stream: u32, sent: &[u8]) -> Vec<u8> {
+    let length = (sent.len() as u32).to_be_bytes();
+    let message = [&EMPTY[..1], &length, sent].concat();
+    frame(DATA, END_STREAM, stream, &message)
 }
 
 /// A call whose message does not come.
