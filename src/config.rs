@@ -8,7 +8,7 @@
 //! stand, also where another source would win; all of them are reported at
 //! once. A reload that is refused changes nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::paths::{self, Env};
@@ -260,6 +260,12 @@ fn resolve(settings: Settings, overrides: Overrides, env: Env) -> Result<Config,
     let state_dir = keep(given.state_dir.map_or_else(|| env.state_dir(), Ok));
     let operator_socket = keep(paths::socket_path(&runtime_dir, paths::OPERATOR_SOCKET));
     let session_socket = keep(paths::socket_path(&session_dir, paths::SESSION_SOCKET));
+    for (other, directory) in [("runtime_dir", &runtime_dir), ("state_dir", &state_dir)] {
+        if is_same(&session_dir, directory) {
+            let path = session_dir.clone();
+            errors.push(ConfigError::SharedDirectory { path, other });
+        }
+    }
     if !errors.is_empty() {
         return Err(ConfigErrors(errors));
     }
@@ -283,6 +289,16 @@ fn resolve(settings: Settings, overrides: Overrides, env: Env) -> Result<Config,
         overrides,
         env,
     })
+}
+
+/// Whether both name one directory, which need not be there yet.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| {
+        path.canonicalize()
+            .or_else(|_| std::path::absolute(path))
+            .ok()
+    };
+    real(one) == real(other)
 }
 
 /// The host name in the form that `node` takes.

@@ -1,7 +1,12 @@
 //! The life of the key cache, from its environment to its exit code.
 
 use std::{
-    error::Error, io, os::unix::net::UnixListener, path::Path, process::ExitCode, sync::Arc,
+    error::Error,
+    io::{self, Write as _},
+    os::unix::net::UnixListener,
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -58,7 +63,7 @@ pub fn run() -> ExitCode {
     let mut log = match Log::open(&env) {
         Ok(log) => log,
         Err(error) => {
-            eprintln!("keycached: {}", log::chain(&error));
+            let _ = writeln!(std::io::stderr(), "keycached: {}", log::chain(&error));
             return ExitCode::from(EXIT_UNAVAILABLE);
         }
     };

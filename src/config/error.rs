@@ -49,6 +49,13 @@ pub enum ConfigError {
     },
     /// A path cannot be used.
     Path(PathError),
+    /// session.sock, which others may reach, would lie beside what is private.
+    SharedDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// The key of the same directory.
+        other: &'static str,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -68,6 +75,11 @@ impl fmt::Display for ConfigError {
                 origin,
             } => write!(f, "{origin}: {key} is {value}, allowed is {allowed}"),
             Self::Path(_) => f.write_str("cannot use a path"),
+            Self::SharedDirectory { path, other } => write!(
+                f,
+                "session_dir is {}, and so is {other}: it must be a directory of its own",
+                path.display()
+            ),
         }
     }
 }
@@ -78,7 +90,7 @@ impl Error for ConfigError {
             Self::Read { source, .. } => Some(source),
             Self::Syntax { source, .. } => Some(source.as_ref()),
             Self::Path(source) => Some(source),
-            Self::UnknownKey { .. } | Self::BadValue { .. } => None,
+            Self::UnknownKey { .. } | Self::BadValue { .. } | Self::SharedDirectory { .. } => None,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 
 use std::{
+    io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -83,13 +84,12 @@ pub fn run(args: &Args) -> ExitCode {
     let config = match Config::load(args.overrides(), env.clone()) {
         Ok(config) => config,
         Err(errors) => {
-            eprintln!("episoded: {errors}");
+            let _ = writeln!(std::io::stderr(), "episoded: {errors}");
             return ExitCode::from(EXIT_BAD_CONFIG);
         }
     };
     if args.check_config {
-        print!("{}", config.to_toml());
-        return ExitCode::from(EXIT_STOPPED);
+        return print(&config.to_toml());
     }
     let telemetry = Telemetry::install(&config.live.log, config.log_format);
     match start(args, &env, config, &telemetry) {
@@ -98,6 +98,18 @@ pub fn run(args: &Args) -> ExitCode {
             error!(error = &*failure.error as &dyn std::error::Error, "stopped");
             ExitCode::from(failure.exit)
         }
+    }
+}
+
+/// Writes it to stdout; a reader that has seen enough is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(std::io::stderr(), "episoded: cannot write stdout: {error}");
+            ExitCode::from(EXIT_UNAVAILABLE)
+        }
+        _ => ExitCode::from(EXIT_STOPPED),
     }
 }
 

@@ -34,6 +34,8 @@ use super::{
     status, watch,
 };
 
+const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
+
 /// Bytes of a request on operator.sock: a thousand registrations fit.
 const OPERATOR_MESSAGE: usize = 4 * 1024 * 1024;
 
@@ -215,8 +217,20 @@ fn from(caller: Caller, mut request: Request<Incoming>) -> Request<Incoming> {
 
 /// Both versions: clients still ask for the older one.
 fn reflections() -> (Reflection, Reflection) {
+    // The key cache's service is in the descriptors, and is not served here.
+    let named = [
+        SESSION_SERVICE,
+        FIREWALL_SERVICE,
+        ADMIN_SERVICE,
+        HEALTH_SERVICE,
+    ];
     let builder = || {
-        tonic_reflection::server::Builder::configure()
+        named
+            .into_iter()
+            .fold(
+                tonic_reflection::server::Builder::configure(),
+                tonic_reflection::server::Builder::with_service_name,
+            )
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)

@@ -161,7 +161,16 @@ impl Journal {
         if rusqlite::version_number() < MIN_SQLITE {
             return Err(OpenError::OldSqlite(rusqlite::version_number()));
         }
-        let is_new = std::fs::metadata(path).map_or(true, |meta| meta.len() == 0);
+        let found = std::fs::metadata(path).ok();
+        if found.as_ref().is_some_and(|meta| !meta.is_file()) {
+            return Err(OpenError::Foreign(path.clone()));
+        }
+        // The reserve is made after the first registry.
+        if found.as_ref().is_some_and(|meta| meta.len() == 0) && files.ballast.exists() {
+            let verdict = "it is empty, and was not: there is a reserve beside it";
+            return Err(OpenError::Corrupt(path.clone(), verdict.to_owned()));
+        }
+        let is_new = found.is_none_or(|meta| meta.len() == 0);
         if is_new {
             make_private(path).map_err(|error| OpenError::Io(path.clone(), error))?;
         }

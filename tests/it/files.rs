@@ -1,7 +1,9 @@
 //! The real daemon on files it must not serve, and on a backup.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use episoded::proto::admin::{BackupRequest, GetServerInfoRequest};
 use rusqlite::Connection;
@@ -188,4 +190,56 @@ async fn a_backup_that_cannot_be_used_leaves_the_registry_as_it_was() {
     let restoring = Daemon::builder().dirs(daemon.dirs().copy_of_state());
     let mut restoring = restoring.args(["--restore", path]).stopped();
     refused(&mut restoring, ["bad.db", "cannot be restored"]).await;
+}
+
+#[tokio::test]
+async fn a_registry_that_was_emptied_or_is_no_file_is_refused() {
+    let mut daemon = Daemon::start().await;
+    register(&mut daemon.operator().await, registration("work")).await;
+    daemon.sigterm().await;
+    let registry = daemon.dirs().state().join("registry.db");
+    std::fs::write(&registry, "").expect("it is emptied");
+    let exit = daemon.spawn().exited().await;
+    assert_eq!(exit.code(), Some(65), "{exit:?}");
+    assert!(exit.logs.contains("it is empty"), "{exit:?}");
+    let left = std::fs::metadata(&registry).expect("it is there");
+    assert_eq!(left.len(), 0, "as it was");
+
+    std::fs::remove_file(&registry).expect("it is there");
+    let pipe = Command::new("mkfifo").arg(&registry).status();
+    assert!(pipe.expect("it starts").success());
+    let exit = daemon.spawn().exited().await;
+    assert_eq!(exit.code(), Some(65), "{exit:?}");
+}
+
+#[tokio::test]
+async fn session_sock_lies_in_a_directory_of_its_own() {
+    for other in ["run", "state"] {
+        let builder = Daemon::builder();
+        let path = builder.directories().root().join(other);
+        let mut daemon = builder
+            .args([OsStr::new("--session-dir"), path.as_os_str()])
+            .stopped();
+        let exit = daemon.spawn().exited().await;
+        assert_eq!(exit.code(), Some(78), "{exit:?}");
+        assert!(exit.logs.contains("directory of its own"), "{exit:?}");
+    }
+}
+
+#[test]
+fn a_configuration_that_cannot_be_printed_is_no_panic() {
+    let check = |to: &str| {
+        let program = env!("CARGO_BIN_EXE_episoded");
+        let script = format!("{program} --check-config {to}");
+        let output = Command::new("bash")
+            .args(["-o", "pipefail", "-c", &script])
+            .output();
+        let output = output.expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let (code, said) = check(">/dev/full");
+    assert_eq!(code, Some(69), "{said}");
+    assert!(said.contains("cannot write stdout"), "{said}");
+    assert_eq!(check("| true"), (Some(0), String::new()));
 }

@@ -59,6 +59,8 @@ async fn assert_served(socket: &Path) {
         for service in OURS {
             assert!(listed.iter().any(|one| one == service), "{listed:?}");
         }
+        let elsewhere = listed.iter().find(|one| one.contains("keycache"));
+        assert_eq!(elsewhere, None, "the agent serves that");
     }
 }
 

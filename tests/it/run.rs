@@ -197,6 +197,26 @@ async fn heartbeats_outlast_the_idle_timeout_and_a_rotated_handle() {
     assert_eq!(session(&daemon).await["termination"]["rationale"], "normal");
 }
 
+#[tokio::test]
+async fn what_was_ignored_at_the_start_stays_so_and_other_signals_are_passed_on() {
+    let daemon = Daemon::start().await;
+    let ctl = Ctl::new(daemon.dirs());
+    // What is ignored when a shell starts cannot be trapped, so nobody asks for more.
+    let script = "trap 'echo alarm' ALRM; echo ready; until read x; do :; done; exit 7";
+    let run = line(&[], &["sh", "-c", script]);
+    let ignoring = r#"trap '' HUP; exec episodectl "$@""#;
+    let mut command = ctl.other("sh");
+    command.args(["-c", ignoring, "_"]).args(run);
+    let mut run = Running::start(&mut command);
+    assert_eq!(run.line().await, "ready");
+    run.signal(Signal::HUP);
+    run.signal(Signal::ALARM);
+    assert_eq!(run.line().await, "alarm");
+    run.write("over\n").await;
+    assert_eq!(run.exited().await.code, Some(7));
+    assert_eq!(session(&daemon).await["termination"]["exitCode"], 7);
+}
+
 /// Its timers run ten times as fast. What is promised within ten seconds is there
 /// within five times that.
 #[tokio::test]

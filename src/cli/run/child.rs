@@ -121,9 +121,10 @@ impl Episode {
         let _ = kill_process_group(inner.unwrap_or(self.group), signal);
     }
 
-    /// Whether anything of the group is left.
+    /// Whether anything of the group still runs. What has ended and was not waited for
+    /// by whoever adopted it does not.
     pub fn is_group_alive(&self) -> bool {
-        test_kill_process_group(self.group).is_ok()
+        test_kill_process_group(self.group).is_ok() && is_any_running(self.group)
     }
 
     /// Whether the child was stopped since the last call.
@@ -160,9 +161,52 @@ impl Drop for Episode {
     }
 }
 
+/// Whether a process of the group is more than an entry in the table.
+fn is_any_running(group: Pid) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return true;
+    };
+    let group = group.as_raw_nonzero().get().to_string();
+    processes.flatten().any(|process| {
+        let is_process = process
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+        is_process
+            && std::fs::read_to_string(process.path().join("stat")).is_ok_and(|stat| {
+                // The name, in brackets, may hold anything.
+                let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+                let mut fields = fields.split_whitespace();
+                let (state, _parent, of) = (fields.next(), fields.next(), fields.next());
+                of == Some(&group) && !matches!(state, Some("Z" | "X"))
+            })
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Exit;
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Command;
+
+    use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+    use super::{Exit, Signal, is_any_running};
+
+    #[test]
+    fn a_process_that_nobody_waited_for_does_not_run() {
+        let mut child = Command::new("sleep")
+            .arg("600")
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let group = Pid::from_child(&child);
+        assert!(is_any_running(group));
+        kill_process_group(group, Signal::KILL).unwrap();
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(group), ended).unwrap();
+        assert!(!is_any_running(group), "it is only in the table");
+        child.wait().unwrap();
+    }
 
     #[test]
     fn exits_are_as_a_shell_has_them() {

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind};
 
 /// Passed on to the child's process group.
-const FORWARDED: [Signal; 7] = [
+const FORWARDED: [Signal; 15] = [
     Signal::INT,
     Signal::TERM,
     Signal::HUP,
@@ -16,6 +16,14 @@ const FORWARDED: [Signal; 7] = [
     Signal::USR1,
     Signal::USR2,
     Signal::WINCH,
+    Signal::ALARM,
+    Signal::VTALARM,
+    Signal::PROF,
+    Signal::IO,
+    Signal::POWER,
+    Signal::SYS,
+    Signal::XCPU,
+    Signal::TRAP,
 ];
 
 /// Of those, what ends a program that does not care.
@@ -38,9 +46,13 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Replaces what each of them does by default.
+    /// Replaces what each of them does by default. What was ignored when this program
+    /// started, by nohup for one, stays ignored, by the child too.
     pub fn open() -> io::Result<Self> {
-        let forwarded = FORWARDED.into_iter().map(Arrived::Forward);
+        let ignored = ignored()?;
+        let is_ignored = |signal: &Signal| ignored >> (signal.as_raw() - 1) & 1 == 1;
+        let forwarded = FORWARDED.into_iter().filter(|signal| !is_ignored(signal));
+        let forwarded = forwarded.map(Arrived::Forward);
         let all = forwarded.chain([Arrived::Child, Arrived::Continued]);
         let streams = all.map(|arrived| {
             let signal = match arrived {
@@ -81,4 +93,12 @@ impl Signals {
         }
         Poll::Pending
     }
+}
+
+/// The signals that this process ignores, from the lowest bit on.
+fn ignored() -> io::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.ok_or_else(|| io::Error::other("/proc/self/status has no SigIgn"))
 }

@@ -4,7 +4,8 @@
 //! the handle, so that a handle, which is given once, is not lost to a typo.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Seek as _, Write as _};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -13,6 +14,9 @@ use clap::Args;
 use super::{create_new, random_name, write_line};
 use crate::cli::error::CliError;
 use crate::client::Handle;
+
+/// Bytes of a handle and the end of its line.
+const HANDLE_LINE: usize = 39;
 
 /// Where the new handle goes.
 #[derive(Debug, Clone, Args)]
@@ -66,6 +70,7 @@ impl HandleOut {
             Place::Fd(number) => Destination::descriptor(*number),
             Place::Stdout => {
                 refuse_terminal(&io::stdout())?;
+                refuse_null(&io::stdout())?;
                 Ok(Destination::Stdout)
             }
         }
@@ -103,8 +108,12 @@ impl Destination {
         name.push(format!(".{}", random_name()?));
         let beside = path.with_file_name(name);
         let file = create_new(&beside)?;
+        let mut partial = Partial { file, path: beside };
+        partial
+            .take_space()
+            .map_err(|error| CliError::writing(path, &error))?;
         Ok(Self::File {
-            partial: Partial { file, path: beside },
+            partial,
             path: path.to_owned(),
         })
     }
@@ -124,18 +133,24 @@ impl Destination {
         !matches!(self, Self::Stdout)
     }
 
-    /// Writes the handle.
+    /// Writes the handle. A reader that is gone is an error here: what it was to read
+    /// is given once.
     pub fn write(self, handle: &Handle) -> Result<(), CliError> {
+        let lost = |place: &Path, error: &io::Error| {
+            CliError::writing(place, error).with_hint(
+                "the session lives, with a handle that nobody has now: `episodectl session rotate ID` gives another",
+            )
+        };
         match self {
             Self::Nowhere => Ok(()),
             Self::Stdout => write_line(&mut io::stdout().lock(), handle.expose())
-                .map_err(|error| CliError::stdout(&error)),
+                .map_err(|error| lost(Path::new("stdout"), &error)),
             Self::Descriptor(mut file) => write_line(&mut file, handle.expose())
-                .map_err(|error| CliError::writing(Path::new("the descriptor"), &error)),
-            Self::File { mut partial, path } => write_line(&mut partial.file, handle.expose())
-                .and_then(|()| partial.file.sync_all())
+                .map_err(|error| lost(Path::new("the descriptor"), &error)),
+            Self::File { mut partial, path } => partial
+                .fill(handle)
                 .and_then(|()| std::fs::rename(&partial.path, &path))
-                .map_err(|error| CliError::writing(&path, &error)),
+                .map_err(|error| lost(&path, &error)),
         }
     }
 }
@@ -150,11 +165,42 @@ fn refuse_terminal(out: &impl io::IsTerminal) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Also stdout that was closed when the program started: it is /dev/null since.
+fn refuse_null(out: &impl AsFd) -> Result<(), CliError> {
+    let null = rustix::fs::stat("/dev/null");
+    let is_null = rustix::fs::fstat(out).is_ok_and(|out| {
+        null.is_ok_and(|null| (out.st_dev, out.st_ino) == (null.st_dev, null.st_ino))
+    });
+    if is_null {
+        return Err(CliError::usage(
+            "stdout is closed or goes nowhere, and the handle is given once",
+            "say that nobody needs it with --discard-handle",
+        ));
+    }
+    Ok(())
+}
+
 /// A file that is gone unless it was renamed.
 #[derive(Debug)]
 pub struct Partial {
     file: File,
     path: PathBuf,
+}
+
+impl Partial {
+    /// Takes the room that a handle needs: a full disk is noticed before the call.
+    fn take_space(&mut self) -> io::Result<()> {
+        self.file.write_all(&[b' '; HANDLE_LINE])?;
+        self.file.sync_all()
+    }
+
+    fn fill(&mut self, handle: &Handle) -> io::Result<()> {
+        self.file.rewind()?;
+        write_line(&mut self.file, handle.expose())?;
+        let length = self.file.stream_position()?;
+        self.file.set_len(length)?;
+        self.file.sync_all()
+    }
 }
 
 impl Drop for Partial {

@@ -147,3 +147,41 @@ async fn a_handle_that_is_in_use_is_not_given_again() {
     assert!(withheld.stderr.contains("session rotate s"), "{withheld:?}");
     assert_eq!(fs::read_to_string(&first).expect("it is text"), before);
 }
+
+/// A handle is given once: who takes it must be there.
+#[tokio::test]
+async fn a_handle_that_cannot_be_delivered_is_an_error() {
+    let daemon = Daemon::start().await;
+    let ctl = Ctl::new(daemon.dirs());
+    let register = "episodectl session register --role reviewer --work-id w --session-id";
+    let script = |id: &str, out: &str| format!("{register} {id} --handle-out {out}");
+    // Who was to read is gone.
+    let piped = format!("exec 4> >(true); wait $!; {} >&4", script("gone", "-"));
+    for (script, code, says) in [
+        (piped, 73, "rotate"),
+        (
+            format!("{} >&-", script("closed", "-")),
+            64,
+            "--discard-handle",
+        ),
+        (
+            format!("{} >/dev/null", script("null", "-")),
+            64,
+            "--discard-handle",
+        ),
+        (
+            format!("{} 3>/dev/full", script("full", "fd:3")),
+            73,
+            "rotate",
+        ),
+    ] {
+        let mut command = ctl.other("bash");
+        let ran = done(command.args(["-c", &script])).await;
+        assert_eq!(ran.code, Some(code), "{script}: {ran:?}");
+        assert!(ran.stderr.contains(says), "{script}: {ran:?}");
+    }
+    for (id, is_there) in [("gone", true), ("closed", false), ("null", false)] {
+        let got = ctl.run(&["session", "get", id]).await;
+        assert_eq!(got.code == Some(0), is_there, "{id}: {got:?}");
+    }
+}
