@@ -11,7 +11,7 @@ use crate::{
     clock::BootId,
     proto::admin::{self as pb, admin_service_server::AdminService},
     reason::Reason,
-    session::service::Sessions,
+    session::{service::Sessions, store::ReadError},
 };
 
 use super::{
@@ -161,6 +161,13 @@ fn unreadable(error: &std::io::Error) -> Refusal {
     )
 }
 
+fn damaged(error: &ReadError) -> Refusal {
+    let error = error as &dyn std::error::Error;
+    tracing::error!(error, "copy of the registry is not whole");
+    let message = "the registry is damaged, and so would its copy be: keep the last good backup";
+    Refusal::new(Reason::StoreFailed, message)
+}
+
 /// Copies the registry into a private file between commits, then streams it.
 async fn back_up(sessions: &Sessions, to: &PathBuf, chunks: &Chunks) -> Result<(), Refusal> {
     let _ = tokio::fs::remove_file(to).await;
@@ -184,6 +191,13 @@ async fn back_up(sessions: &Sessions, to: &PathBuf, chunks: &Chunks) -> Result<(
         }
     }
     sessions.backup_end().await;
+    let check = sessions.copy_check().await;
+    let check = check.map_err(|error| error.into_refusal(""))?;
+    let copy = to.clone();
+    let checked = tokio::task::spawn_blocking(move || check(&copy)).await;
+    if let Ok(Err(error)) | Err(error) = checked.map_err(|error| ReadError::Failed(error.into())) {
+        return Err(damaged(&error));
+    }
     let mut file = tokio::fs::File::open(to)
         .await
         .map_err(|error| unreadable(&error))?;

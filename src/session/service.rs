@@ -32,7 +32,7 @@ use crate::{
         operation::{Operation, Pending, Settled},
         recovery::Recovered,
         state::{Counters, Revision, Seq, Socket},
-        store::{BackupProgress, ReadError, Store},
+        store::{BackupProgress, CopyCheck, ReadError, Store},
         writer::{Ended, Firewalls, Message, Tally},
     },
 };
@@ -435,6 +435,12 @@ impl Sessions {
     /// Ends a copy, complete or not; it is closed when this returns.
     pub async fn backup_end(&self) {
         let _ = self.read(|store| store.backup_end()).await;
+    }
+
+    /// What tells whether a copy is whole; it takes long, and nobody waits for it but
+    /// who asks.
+    pub async fn copy_check(&self) -> Result<CopyCheck, CallError<ReadError>> {
+        self.read(|store| store.copy_check()).await
     }
 }
 

@@ -199,6 +199,9 @@ pub enum Order {
     Backward,
 }
 
+/// Whether a copy of the journal is whole.
+pub type CopyCheck = fn(&Path) -> Result<(), ReadError>;
+
 /// A step of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackupProgress {
@@ -275,6 +278,9 @@ pub trait Store: Send {
 
     /// Ends a copy, complete or not.
     fn backup_end(&mut self);
+
+    /// What tells whether a copy is whole. It reads all of it, and needs no store.
+    fn copy_check(&self) -> CopyCheck;
 
     /// Writes what can be written ahead of time, between calls. Whether that took as
     /// long as a large commit.

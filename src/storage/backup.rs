@@ -3,9 +3,9 @@
 //! SQLite's online backup: changes made through the registry's own connection
 //! while the copy runs are carried into it.
 
-use std::{path::Path, ptr::NonNull};
+use std::{fmt::Write as _, os::unix::ffi::OsStrExt as _, path::Path, ptr::NonNull};
 
-use rusqlite::{Connection, ffi};
+use rusqlite::{Connection, OpenFlags, ffi};
 
 use crate::session::store::{BackupProgress, ReadError};
 
@@ -25,6 +25,36 @@ unsafe impl Send for Copy {}
 
 fn failed(code: i32) -> ReadError {
     ReadError::Failed(ffi::Error::new(code).into())
+}
+
+/// Whether the copy is whole: a registry with a damaged page is copied page by page,
+/// and must not take the place of a good backup.
+pub(super) fn check(copy: &Path) -> Result<(), ReadError> {
+    let sqlite = |error: rusqlite::Error| ReadError::Failed(error.into());
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(unchanging(copy), flags).map_err(sqlite)?;
+    let verdict: String = connection
+        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+        .map_err(sqlite)?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    Err(ReadError::Failed(verdict.into()))
+}
+
+/// The address of a file that nobody changes: SQLite puts nothing beside it.
+fn unchanging(path: &Path) -> String {
+    let mut address = String::from("file:");
+    for byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-_.".contains(byte) {
+            address.push(char::from(*byte));
+        } else {
+            let _ = write!(address, "%{byte:02x}");
+        }
+    }
+    address + "?immutable=1"
 }
 
 impl Copy {

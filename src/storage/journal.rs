@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode};
 use tracing::warn;
 
 use super::{
-    backup::Copy,
+    backup::{self, Copy},
     ballast::Ballast,
     batch::Batch,
     firewall, meta,
@@ -23,8 +23,8 @@ use crate::{
         index::Interner,
         state::{Live, Revision, Seq},
         store::{
-            AppendError, BackupProgress, Change, Meta, Order, PastRequest, ReadError, Request,
-            Start, Store, Stored, StoredFirewall,
+            AppendError, BackupProgress, Change, CopyCheck, Meta, Order, PastRequest, ReadError,
+            Request, Start, Store, Stored, StoredFirewall,
         },
     },
 };
@@ -357,6 +357,10 @@ impl Store for Journal {
 
     fn backup_end(&mut self) {
         self.copy = None;
+    }
+
+    fn copy_check(&self) -> CopyCheck {
+        backup::check
     }
 
     fn idle(&mut self) -> bool {

@@ -8,7 +8,7 @@ use std::process::Command;
 use episoded::proto::admin::{BackupRequest, GetServerInfoRequest};
 use rusqlite::Connection;
 
-use crate::harness::{Daemon, get, own, register, registration, within};
+use crate::harness::{Ctl, Daemon, get, own, register, registration, within};
 
 /// What the daemon puts into a state directory before it looks at the registry.
 const FIRST: [&str; 2] = ["registry.key", "registry.lock"];
@@ -190,6 +190,56 @@ async fn a_backup_that_cannot_be_used_leaves_the_registry_as_it_was() {
     let restoring = Daemon::builder().dirs(daemon.dirs().copy_of_state());
     let mut restoring = restoring.args(["--restore", path]).stopped();
     refused(&mut restoring, ["bad.db", "cannot be restored"]).await;
+}
+
+/// History is checked when it is read, so the daemon serves; its copy is no backup.
+#[tokio::test]
+async fn a_backup_of_a_damaged_registry_does_not_replace_a_good_one() {
+    let mut daemon = Daemon::start().await;
+    let mut operator = daemon.operator().await;
+    for _ in 0..300 {
+        register(&mut operator, registration("work")).await;
+    }
+    daemon.sigterm().await;
+    damage_history(&registry(&daemon));
+    daemon.restart().await;
+    let ctl = Ctl::new(daemon.dirs());
+    let backup = daemon.dirs().root().join("backup.db");
+    std::fs::write(&backup, "the last good one").expect("it is written");
+    let path = backup.to_str().expect("it is text");
+    let refused = ctl.run(&["backup", path]).await;
+    assert_eq!(refused.code, Some(69), "{refused:?}");
+    assert!(
+        refused.stderr.contains("keep the last good backup"),
+        "{refused:?}"
+    );
+    let kept = std::fs::read_to_string(&backup).expect("it is there");
+    assert_eq!(kept, "the last good one");
+    let left = std::fs::read_dir(daemon.dirs().state()).expect("it can be listed");
+    let names = left.map(|entry| entry.expect("an entry").file_name());
+    let names: Vec<_> = names
+        .map(|name| name.into_string().expect("text"))
+        .collect();
+    assert!(
+        !names.iter().any(|name| name.contains("backup")),
+        "{names:?}"
+    );
+}
+
+/// Overwrites the middle of a page that holds only events.
+fn damage_history(registry: &std::path::Path) {
+    let connection = Connection::open(registry).expect("it opens");
+    let number = |sql: &str| {
+        let number = connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        usize::try_from(number.expect("it is there")).expect("it is not negative")
+    };
+    let size = number("PRAGMA page_size");
+    let page = "SELECT pageno FROM dbstat WHERE name = 'event' AND pagetype = 'leaf' LIMIT 1";
+    let page = number(page);
+    connection.close().expect("it closes");
+    let mut bytes = std::fs::read(registry).expect("it can be read");
+    bytes[(page - 1) * size..page * size].fill(0xff);
+    std::fs::write(registry, bytes).expect("it is written");
 }
 
 #[tokio::test]

@@ -28,8 +28,8 @@ use episoded::session::state::{
     Actor, Counters, ExitClassification, Peer, Record, Revision, Socket, Status, TerminationReason,
 };
 use episoded::session::store::{
-    AppendError, BackupProgress, Change, Meta, Order, PastRequest, ReadError, Start, Store, Stored,
-    StoredFirewall,
+    AppendError, BackupProgress, Change, CopyCheck, Meta, Order, PastRequest, ReadError, Start,
+    Store, Stored, StoredFirewall,
 };
 use episoded::session::writer::Ended;
 use episoded::storage::{Files, Journal, read_or_make_key};
@@ -217,6 +217,10 @@ impl Store for Faulty {
 
     fn backup_end(&mut self) {
         self.journal.backup_end();
+    }
+
+    fn copy_check(&self) -> CopyCheck {
+        self.journal.copy_check()
     }
 
     fn rest(&mut self) {
