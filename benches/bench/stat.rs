@@ -52,20 +52,26 @@ impl Rounds {
         rounds
     }
 
-    /// Measures latencies of several kinds in such turns: the figure is the slowest
-    /// kind, the floor the quickest.
+    /// Measures latencies of several kinds in such turns: the floor is the quickest
+    /// kind, the figure the slowest. How slow a kind is, is the median over the turns
+    /// of its ratio to the first kind in the same turn: a machine that is slow for a
+    /// while is so for all.
     pub fn spread(blocks: usize, kinds: &mut [impl FnMut() -> Vec<f64>]) -> Self {
         let mut rounds = Self::default();
         for _ in 0..ROUNDS {
-            let mut times = vec![Vec::new(); kinds.len()];
+            let mut first = Vec::new();
+            let mut ratios = vec![Vec::new(); kinds.len()];
             for _ in 0..blocks {
-                for (kind, times) in kinds.iter_mut().zip(&mut times) {
-                    times.extend(kind());
+                let turn: Vec<_> = kinds.iter_mut().map(|kind| median(&kind())).collect();
+                first.push(turn[0]);
+                for (time, ratios) in turn.iter().zip(&mut ratios) {
+                    ratios.push(time / turn[0]);
                 }
             }
-            let medians: Vec<_> = times.iter().map(|times| median(times)).collect();
-            let slowest = medians.iter().copied().fold(f64::MIN, f64::max);
-            let quickest = medians.iter().copied().fold(f64::MAX, f64::min);
+            let ratios = ratios.iter().map(|ratios| median(ratios) * median(&first));
+            let (quickest, slowest) = ratios.fold((f64::MAX, f64::MIN), |(least, most), time| {
+                (least.min(time), most.max(time))
+            });
             rounds.push(slowest, quickest);
         }
         rounds
