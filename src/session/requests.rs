@@ -180,4 +180,23 @@ mod tests {
         let found = requests.find(&request("a")).unwrap();
         assert_eq!(found.led, led(9, 31, 2), "both changes of one call");
     }
+
+    #[test]
+    fn of_more_than_a_million_calls_within_an_hour_the_oldest_are_forgotten() {
+        const MILLION: u64 = 1_000_000;
+        let mut requests = Requests::default();
+        let name = |number: u64| request(&format!("r-{number}"));
+        for number in 0..=MILLION {
+            requests.remember(&name(number), led(1, 1, 1), at(1_000_000 + number / 1_000));
+        }
+        assert!(requests.find(&name(0)).is_none());
+        for kept in [1, MILLION] {
+            assert!(requests.find(&name(kept)).is_some(), "{kept}");
+        }
+        assert_eq!(
+            requests.since(at(1_001_000)),
+            1_000_000,
+            "the oldest's time"
+        );
+    }
 }
