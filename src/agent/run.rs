@@ -63,7 +63,7 @@ pub fn run() -> ExitCode {
     let mut log = match Log::open(&env) {
         Ok(log) => log,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "keycached: {}", log::chain(&error));
+            let _ = writeln!(io::stderr(), "keycached: {}", log::chain(&error));
             return ExitCode::from(EXIT_UNAVAILABLE);
         }
     };

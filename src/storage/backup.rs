@@ -35,13 +35,17 @@ pub(super) fn check(copy: &Path) -> Result<(), ReadError> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(unchanging(copy), flags).map_err(sqlite)?;
-    let verdict: String = connection
-        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
-        .map_err(sqlite)?;
-    if verdict == "ok" {
-        return Ok(());
+    match damage(&connection).map_err(sqlite)? {
+        None => Ok(()),
+        Some(found) => Err(ReadError::Failed(found.into())),
     }
-    Err(ReadError::Failed(verdict.into()))
+}
+
+/// The first thing that is wrong with a copy, if there is one.
+pub(super) fn damage(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let verdict: String =
+        connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    Ok(Some(verdict).filter(|verdict| verdict != "ok"))
 }
 
 /// The address of a file that nobody changes: SQLite puts nothing beside it.

@@ -8,6 +8,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
+    backup::damage,
     key::sync_parent,
     meta,
     migrate::{self, APPLICATION_ID},
@@ -124,10 +125,7 @@ fn prepare(fresh: &Path, backup: &Path, key: &DigestKey) -> Result<(), RestoreEr
     if number("user_version").map_err(sqlite)? as u32 > migrate::newest() {
         return Err(unusable("it was made by a newer episoded"));
     }
-    let verdict: String = connection
-        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
-        .map_err(sqlite)?;
-    if verdict != "ok" {
+    if damage(&connection).map_err(sqlite)?.is_some() {
         return Err(unusable("it is damaged"));
     }
     let bound: Option<Vec<u8>> = meta::get(&connection, meta::KEY_FINGERPRINT).map_err(sqlite)?;

@@ -14,42 +14,36 @@ const OURS: [&str; 3] = [
     "episoded.session.v1.SessionService",
 ];
 
+/// Lists the services there are, by a version of the protocol: the messages of both
+/// are alike, and of different types.
+macro_rules! list {
+    ($version:ident, $socket:expr) => {{
+        use $version::server_reflection_client::ServerReflectionClient;
+        use $version::server_reflection_request::MessageRequest;
+        use $version::server_reflection_response::MessageResponse;
+        let mut client = ServerReflectionClient::new(connect($socket).await);
+        let request = $version::ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let asked = client.server_reflection_info(tokio_stream::iter([request]));
+        let mut answers = within(asked).await?.into_inner();
+        let answer = within(answers.message()).await?.expect("there is one");
+        let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+            panic!("not what was asked for: {answer:?}");
+        };
+        Ok(list.service.into_iter().map(|one| one.name).collect())
+    }};
+}
+
 /// The names of the services there are, by the current version.
 pub async fn services(socket: &Path) -> Result<Vec<String>, Status> {
-    use v1::server_reflection_client::ServerReflectionClient;
-    use v1::server_reflection_request::MessageRequest;
-    use v1::server_reflection_response::MessageResponse;
-    let mut client = ServerReflectionClient::new(connect(socket).await);
-    let request = v1::ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
-    };
-    let asked = client.server_reflection_info(tokio_stream::iter([request]));
-    let mut answers = within(asked).await?.into_inner();
-    let answer = within(answers.message()).await?.expect("there is one");
-    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
-        panic!("not what was asked for: {answer:?}");
-    };
-    Ok(list.service.into_iter().map(|one| one.name).collect())
+    list!(v1, socket)
 }
 
 /// The same, by the version that older clients ask for.
 async fn services_alpha(socket: &Path) -> Result<Vec<String>, Status> {
-    use v1alpha::server_reflection_client::ServerReflectionClient;
-    use v1alpha::server_reflection_request::MessageRequest;
-    use v1alpha::server_reflection_response::MessageResponse;
-    let mut client = ServerReflectionClient::new(connect(socket).await);
-    let request = v1alpha::ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
-    };
-    let asked = client.server_reflection_info(tokio_stream::iter([request]));
-    let mut answers = within(asked).await?.into_inner();
-    let answer = within(answers.message()).await?.expect("there is one");
-    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
-        panic!("not what was asked for: {answer:?}");
-    };
-    Ok(list.service.into_iter().map(|one| one.name).collect())
+    list!(v1alpha, socket)
 }
 
 /// Both versions list every service of ours.

@@ -28,6 +28,21 @@ async fn kept(registry: &Registry) -> Vec<u64> {
     events.iter().rev().map(|event| event.revision).collect()
 }
 
+/// A registry that keeps its events for an hour, with two of them; the revision of the
+/// last.
+async fn two_to_be_forgotten() -> (Registry, Revision) {
+    let limits = Limits {
+        event_retention: HOUR,
+        ..Limits::default()
+    };
+    let registry = Registry::new(limits);
+    for id in ["a", "b"] {
+        registry.registered(id, |_| {}).await;
+    }
+    let old = registry.sessions.revision();
+    (registry, old)
+}
+
 /// Begins to watch after a revision.
 async fn begin(registry: &Registry, request: pb::WatchSessionsRequest) -> Result<(), Refusal> {
     watch(registry, request).await.map(drop)
@@ -58,15 +73,7 @@ fn after(revision: Revision) -> pb::WatchSessionsRequest {
 
 #[tokio::test]
 async fn events_older_than_the_retention_are_deleted_and_a_watch_before_them_is_refused() {
-    let limits = Limits {
-        event_retention: HOUR,
-        ..Limits::default()
-    };
-    let registry = Registry::new(limits);
-    for id in ["a", "b"] {
-        registry.registered(id, |_| {}).await;
-    }
-    let old = registry.sessions.revision();
+    let (registry, old) = two_to_be_forgotten().await;
     registry.clock.advance(HOUR / 2);
     for id in ["c", "d"] {
         registry.registered(id, |_| {}).await;
@@ -159,15 +166,7 @@ async fn a_bookmark_of_another_registry_is_refused_wherever_it_stands() {
 /// Its place is there when it begins, and is deleted before it is read.
 #[tokio::test]
 async fn a_watch_whose_place_is_deleted_meanwhile_is_told_so_and_skips_nothing() {
-    let limits = Limits {
-        event_retention: HOUR,
-        ..Limits::default()
-    };
-    let registry = Registry::new(limits);
-    for id in ["a", "b"] {
-        registry.registered(id, |_| {}).await;
-    }
-    let old = registry.sessions.revision();
+    let (registry, old) = two_to_be_forgotten().await;
     // Events from before a start are read from the journal.
     let registry = registry.restart_after(|clock| clock.advance(HOUR / 2));
     registry.registered("c", |_| {}).await;

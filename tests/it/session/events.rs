@@ -4,7 +4,8 @@ use episoded::proto::session as pb;
 
 use crate::harness::{Client, Daemon, bearer, get, normal_end, register, registration, within};
 
-async fn history(operator: &mut Client) -> Vec<pb::Event> {
+/// Past events, oldest first.
+pub(super) async fn history(operator: &mut Client) -> Vec<pb::Event> {
     let request = pb::ListEventsRequest {
         page_size: 1000,
         ..Default::default()
@@ -13,6 +14,18 @@ async fn history(operator: &mut Client) -> Vec<pb::Event> {
     let mut events = answer.expect("it lists").into_inner().events;
     events.reverse();
     events
+}
+
+/// This process, as the daemon names it in a call on that socket with that request id.
+pub(super) fn us(socket: &str, request_id: &str) -> pb::Actor {
+    let program = std::fs::read_to_string("/proc/self/comm").expect("a process has a name");
+    pb::Actor {
+        uid: rustix::process::geteuid().as_raw(),
+        pid: std::process::id() as i32,
+        program: program.trim_end().to_owned(),
+        socket: socket.to_owned(),
+        request_id: request_id.to_owned(),
+    }
 }
 
 /// What a watcher hears from the first revision to the newest.
@@ -121,14 +134,6 @@ async fn an_event_names_the_process_its_user_the_socket_and_the_request() {
     let end = bearer(end, &session.ephemeral_handle);
     episode.terminate_session(end).await.expect("it ends");
 
-    let program = std::fs::read_to_string("/proc/self/comm").expect("a process has a name");
-    let us = |socket: &str, request: &str| pb::Actor {
-        uid: rustix::process::geteuid().as_raw(),
-        pid: std::process::id() as i32,
-        program: program.trim_end().to_owned(),
-        socket: socket.to_owned(),
-        request_id: request.to_owned(),
-    };
     let (created, ended) = (us("operator", REQUEST), us("session", ""));
     let kept = get(&mut operator, &session.session_id).await;
     let kept = kept.expect("it is remembered");

@@ -8,6 +8,7 @@ use episoded::proto::session as pb;
 use episoded::reason::Reason;
 use tonic::Request;
 
+use super::events::{history, us};
 use crate::harness::{
     Client, Daemon, bearer, get, normal_end, own, refusal, register, registration, repository,
     within,
@@ -36,18 +37,6 @@ async fn info(daemon: &Daemon) -> admin_pb::GetServerInfoResponse {
 
 async fn known(operator: &mut Client, id: &str) -> pb::Session {
     get(operator, id).await.expect("it is there")
-}
-
-/// Past events, oldest first.
-async fn history(operator: &mut Client) -> Vec<pb::Event> {
-    let request = pb::ListEventsRequest {
-        page_size: 1_000,
-        ..Default::default()
-    };
-    let answer = operator.list_events(request).await;
-    let mut events = answer.expect("it lists").into_inner().events;
-    events.reverse();
-    events
 }
 
 /// Registers that many sessions, made by `request`, in one call.
@@ -164,16 +153,8 @@ async fn a_lease_is_shown_with_the_process_that_showed_it() {
         ..registration("work")
     };
     let session = register(&mut operator, request).await;
-    let program = std::fs::read_to_string("/proc/self/comm").expect("a process has a name");
-    let us = pb::Actor {
-        uid: rustix::process::geteuid().as_raw(),
-        pid: std::process::id() as i32,
-        program: program.trim_end().to_owned(),
-        socket: "operator".to_owned(),
-        request_id: String::new(),
-    };
     let shown = known(&mut operator, &session.session_id).await;
-    assert_eq!(shown.lease_presenter, Some(us));
+    assert_eq!(shown.lease_presenter, Some(us("operator", "")));
     assert_eq!(shown.lease_change_time, shown.create_time);
     assert_eq!(shown.lease_holder, "holder");
 }
