@@ -213,13 +213,18 @@ impl Batch<'_> {
         etag: Option<Revision>,
     ) -> Result<View, TargetError> {
         let view = self.target(target)?;
-        let heard_since = self.index.index().heard_since();
-        let is_due = expiry::due(&view.session, &view.live, heard_since, self.now).is_some();
-        if is_due || !view.session.is_active() {
+        if !self.is_live(&view) {
             return Err(TargetError::Terminated(view.session));
         }
         self.check_etag(&view.session, etag)?;
         Ok(view)
+    }
+
+    /// Whether a session is active and no deadline of it has passed.
+    pub fn is_live(&self, view: &View) -> bool {
+        let heard_since = self.index.index().heard_since();
+        let due = expiry::due(&view.session, &view.live, heard_since, self.now);
+        view.session.is_active() && due.is_none()
     }
 
     /// Refuses a change to a session that is not as the caller saw it.

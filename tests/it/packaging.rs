@@ -136,6 +136,14 @@ fn units_name_the_programs_by_the_prefix_that_they_run_from() {
         let line = format!("\nExecStart=/opt/episoded/bin/{program}\n");
         assert!(unit.contains(&line), "{unit}");
         assert!(!unit.contains("/usr/local"), "{unit}");
+        if program == "episoded" {
+            for line in [
+                "\nRestartPreventExitStatus=75 78\n",
+                "\nOOMPolicy=continue\n",
+            ] {
+                assert!(unit.contains(line), "{unit}");
+            }
+        }
     }
 }
 

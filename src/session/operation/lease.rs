@@ -87,7 +87,8 @@ impl RenewLease {
                 revision: led.revision,
             });
         }
-        let views = batch.index.of_lease(&self.lease.digest, usize::MAX);
+        let mut views = batch.index.of_lease(&self.lease.digest, usize::MAX);
+        views.retain(|view| batch.is_live(view));
         let mut revision = batch.index.index().revision();
         for view in &views {
             revision = self.show(batch, view).session.revision;

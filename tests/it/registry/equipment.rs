@@ -6,6 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use episoded::clock::{BootId, Clock, Now};
+use episoded::grpc::caller::Caller;
 use episoded::grpc::session::SessionApi;
 use episoded::ids::{PublicName, RegistryId, SessionId, WorkId};
 use episoded::secret::{DigestKey, Handle};
@@ -34,6 +35,7 @@ use episoded::session::store::{
 use episoded::session::writer::Ended;
 use episoded::storage::{Files, Journal, read_or_make_key};
 use parking_lot::{Mutex, RwLock};
+use tonic::Request;
 
 use crate::harness::{Dirs, within};
 
@@ -538,6 +540,17 @@ pub fn removal(id: &str) -> Remove {
 pub fn service(registry: &Registry) -> SessionApi {
     let (_, never) = tokio::sync::watch::channel(false);
     SessionApi::new(registry.sessions.clone(), "node", never)
+}
+
+/// The message as an operator sends it.
+pub fn by_operator<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(Caller {
+        peer: peer(Socket::Operator),
+        own: None,
+        deadline: None,
+    });
+    request
 }
 
 /// The identity stays over restarts.

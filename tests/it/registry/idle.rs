@@ -3,7 +3,6 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use episoded::grpc::caller::Caller;
 use episoded::proto::session as pb;
 use episoded::proto::session::session_service_server::SessionService as _;
 use episoded::reason::Reason;
@@ -13,11 +12,10 @@ use episoded::session::error::{CallError, TargetError};
 use episoded::session::filter::Filter;
 use episoded::session::limits::Limits;
 use episoded::session::operation::update::Update;
-use episoded::session::state::{Counters, Seq, Socket, Status, TerminationReason};
-use tonic::Request;
+use episoded::session::state::{Counters, Seq, Status, TerminationReason};
 
-use super::equipment::{Registry, call, peer, service, session_id, work_id};
-use crate::harness::refusal;
+use super::equipment::{Registry, by_operator, call, service, session_id, work_id};
+use crate::harness::{refusal, registration};
 
 const SECOND: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_mins(2);
@@ -56,16 +54,10 @@ fn assert_idled_out(registry: &Registry, id: &str) {
 #[tokio::test]
 async fn a_session_that_was_silent_for_too_long_is_not_brought_back() {
     let heartbeat = |id: &str| {
-        let mut request = Request::new(pb::HeartbeatSessionRequest {
+        by_operator(pb::HeartbeatSessionRequest {
             session_id: id.to_owned(),
             ..Default::default()
-        });
-        request.extensions_mut().insert(Caller {
-            peer: peer(Socket::Operator),
-            own: None,
-            deadline: None,
-        });
-        request
+        })
     };
     let registry = Registry::new(Limits::default());
     let handle = silent_for(&registry, "s", IDLE).await;
@@ -102,6 +94,42 @@ async fn a_change_that_comes_after_the_deadline_does_not_move_it() {
     );
     registry.look().await;
     assert_idled_out(&registry, "s");
+}
+
+#[tokio::test]
+async fn a_lease_of_all_does_not_bring_back_what_is_past_its_deadline() {
+    use pb::renew_lease_request::Deadline;
+    const LEASE: &str = "the-lease";
+    let registry = Registry::new(Limits::default());
+    let api = service(&registry);
+    let hour = prost_types::Duration {
+        seconds: 3_600,
+        nanos: 0,
+    };
+    for (id, seconds) in [("over", 120), ("live", 240)] {
+        let request = pb::RegisterSessionRequest {
+            session_id: id.to_owned(),
+            lease_id: LEASE.to_owned(),
+            deadline: Some(pb::register_session_request::Deadline::Ttl(
+                prost_types::Duration { seconds, nanos: 0 },
+            )),
+            ..registration("work")
+        };
+        let registered = api.register_session(by_operator(request)).await;
+        registered.expect("it registers");
+    }
+    registry.clock.advance(IDLE);
+    let renew = pb::RenewLeaseRequest {
+        lease_id: LEASE.to_owned(),
+        deadline: Some(Deadline::Ttl(hour)),
+        ..Default::default()
+    };
+    let renewed = api.renew_lease(by_operator(renew)).await;
+    assert_eq!(renewed.expect("one lives").into_inner().renewed, 1);
+    registry.look().await;
+    assert_eq!(registry.status("over"), Status::Terminated);
+    assert_eq!(&*registry.record("over").detail, "expire_time");
+    assert_eq!(registry.status("live"), Status::Active);
 }
 
 #[tokio::test]

@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
-use episoded::grpc::caller::Caller;
 use episoded::grpc::session::SessionApi;
 use episoded::proto::session as pb;
 use episoded::proto::session::session_service_server::SessionService;
 use episoded::reason::Reason;
 use episoded::session::limits::Limits;
 use episoded::session::service::Wait;
-use episoded::session::state::{Revision, Socket};
+use episoded::session::state::Revision;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, Response};
 
-use super::equipment::{Fault, Registry, peer, registration, service};
+use super::equipment::{Fault, Registry, by_operator, registration, service};
 use crate::harness::{Refusal, within};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -52,13 +51,7 @@ async fn watch(
     registry: &Registry,
     request: pb::WatchSessionsRequest,
 ) -> Result<<SessionApi as SessionService>::WatchSessionsStream, Refusal> {
-    let mut request = Request::new(request);
-    request.extensions_mut().insert(Caller {
-        peer: peer(Socket::Operator),
-        own: None,
-        deadline: None,
-    });
-    let watch = service(registry).watch_sessions(request).await;
+    let watch = service(registry).watch_sessions(by_operator(request)).await;
     watch
         .map(Response::into_inner)
         .map_err(|status| Refusal::of(&status).expect("it is ours"))

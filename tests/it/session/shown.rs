@@ -87,6 +87,7 @@ async fn the_daemon_tells_its_schema_its_start_its_boot_its_host_and_its_cap() {
 
     let migrations = std::fs::read_dir(repository().join("migrations"));
     let migrations = migrations.expect("there are migrations").count();
+    assert_eq!(info.version, env!("CARGO_PKG_VERSION"));
     assert_eq!(info.schema as usize, migrations);
     let start = since_epoch(info.start_time);
     assert!(before <= start && start <= started, "{start:?}");
@@ -352,4 +353,40 @@ async fn an_ended_session_refuses_what_would_change_it_or_its_lease() {
     };
     refusal(operator.rotate_handle(named).await).expect(Reason::SessionTerminated);
     assert_eq!(known(&mut operator, &id).await, before, "nothing changed");
+}
+
+#[tokio::test]
+async fn a_registration_with_an_absolute_deadline_and_a_parent_is_shown_with_them() {
+    use pb::register_session_request::Deadline;
+    let daemon = Daemon::start().await;
+    let mut operator = daemon.operator().await;
+    let parent = register(&mut operator, registration("work")).await;
+    let at = |time: Duration| prost_types::Timestamp {
+        seconds: time.as_secs() as i64,
+        nanos: 0,
+    };
+    let request = |time: Duration| pb::RegisterSessionRequest {
+        parent_session_id: parent.session_id.clone(),
+        coordination_id: "coordination".to_owned(),
+        labels: [("team".to_owned(), "blue".to_owned())].into(),
+        deadline: Some(Deadline::ExpireTime(at(time))),
+        ..registration("work")
+    };
+    let session = register(&mut operator, request(wall() + HOUR)).await;
+    let shown = known(&mut operator, &session.session_id).await;
+    assert_eq!(shown.parent_session_id, parent.session_id);
+    assert_eq!(shown.coordination_id, "coordination");
+    assert_eq!(shown.labels["team"], "blue");
+    let expires = since_epoch(shown.expire_time);
+    assert_eq!(
+        expires.as_secs(),
+        since_epoch(session.expire_time).as_secs()
+    );
+    assert!(expires <= wall() + HOUR && expires > wall() + HOUR / 2);
+
+    for wrong in [Duration::from_hours(1), wall() + 11 * 366 * 24 * HOUR] {
+        let refused = refusal(operator.register_session(request(wrong)).await);
+        let refused = refused.expect(Reason::InvalidTtl);
+        assert_eq!(refused.fields, ["expire_time"]);
+    }
 }
