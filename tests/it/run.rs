@@ -198,6 +198,33 @@ async fn heartbeats_outlast_the_idle_timeout_and_a_rotated_handle() {
 }
 
 #[tokio::test]
+async fn the_help_of_run_tells_how_long_a_command_has_when_its_session_has_ended() {
+    let daemon = Daemon::start().await;
+    let help = Ctl::new(daemon.dirs()).ok(&["run", "--help"]).await;
+    let at = help.find("--kill-after").expect("it is there");
+    assert!(
+        help[at..]
+            .split("--on-miss")
+            .next()
+            .is_some_and(|of| of.contains("[default: 10s]"))
+    );
+}
+
+/// A daemon that stands still answers nobody.
+#[tokio::test]
+async fn a_command_waits_no_longer_than_for_its_timeout() {
+    let daemon = Daemon::start().await;
+    let ctl = Ctl::new(daemon.dirs());
+    ctl.ok(&["--timeout", "1s", "session", "list"]).await;
+    daemon.running().freeze();
+    let late = ctl.run(&["--timeout", "1s", "session", "list"]);
+    let late = tokio::time::timeout(Duration::from_secs(5), late).await;
+    let late = late.expect("within five times its timeout");
+    assert_ne!(late.code, Some(0), "{late:?}");
+    assert!(late.stdout.is_empty(), "{late:?}");
+}
+
+#[tokio::test]
 async fn what_was_ignored_at_the_start_stays_so_and_other_signals_are_passed_on() {
     let daemon = Daemon::start().await;
     let ctl = Ctl::new(daemon.dirs());
